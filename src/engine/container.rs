@@ -1,0 +1,257 @@
+//! One batch container from start to removal: a `docker run -i` whose PID 1 is the agent, with frames over its
+//! stdin and stdout.
+//!
+//! Removal is part of the value: what is left of a container, however it ends, goes as `Remains` to the reaper,
+//! together with the seat and the permit it holds, so that neither is free before the container is gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+
+use super::argv::{self, Sandbox};
+use super::invocation::Invocation;
+use super::parse::Failure;
+use super::{Engine, EngineError, process};
+use crate::admission::{Permit, Seat};
+use crate::language::Language;
+use crate::protocol::{self, Message as _, Reply, Request};
+
+/// How long a container may take to become ready. A busy engine on a small machine takes seconds.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a failed docker command may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A waiting container is overdue after this, whoever it belongs to; longer than any pool keeps one.
+const LIFETIME: Duration = Duration::from_secs(2 * 3600);
+
+/// A container that is ready for, or at, its one job.
+pub struct Container {
+    name: String,
+    invocation: Invocation,
+    pub started: Instant,
+    stdout: ChildStdout,
+    stdin: Option<ChildStdin>,
+    stderr: Option<ChildStderr>,
+    received: BytesMut,
+    unsent: BytesMut,
+    /// Taken when it goes to the reaper.
+    remains: Option<Remains>,
+    reaper: mpsc::Sender<Remains>,
+}
+
+/// What is left of a container: a name to remove, and what becomes free once it is removed.
+pub struct Remains {
+    pub name: String,
+    /// The docker command, which ends when the container has been removed.
+    pub client: Child,
+    /// The agent has said that it is done: the container ends by itself.
+    pub ending: bool,
+    seat: Seat,
+    permit: Option<Permit>,
+}
+
+impl Remains {
+    /// The container is gone.
+    pub fn bury(self) {
+        let Remains { name, client, ending: _, seat, permit } = self;
+        log::trace!("{name} is gone");
+        drop((client, permit, seat));
+    }
+}
+
+/// What a container does next.
+#[derive(Debug)]
+pub enum Event {
+    Reply(Reply),
+    /// No further word will come.
+    Lost,
+}
+
+impl Container {
+    /// Starts a container and waits until its agent is ready. Cancel-safe: what has been started goes to the
+    /// reaper.
+    pub async fn start(
+        engine: &Engine,
+        language: &Language,
+        memory: u64,
+        processes: u64,
+        seat: Seat,
+    ) -> Result<Container, EngineError> {
+        engine.starts.prepared().await;
+        let started = Self::try_start(engine, language, memory, processes, seat).await;
+        engine.starts.note(&started);
+        started
+    }
+
+    async fn try_start(
+        engine: &Engine,
+        language: &Language,
+        memory: u64,
+        processes: u64,
+        seat: Seat,
+    ) -> Result<Container, EngineError> {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let installation = &engine.installation;
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let sandbox = Sandbox {
+            name: format!(
+                "oc-{}-{}-{}-{serial}",
+                installation.instance.name,
+                installation.instance.epoch,
+                seat.number()
+            ),
+            language: language.id.clone(),
+            image: language.image.clone(),
+            uid: seat.uid(),
+            memory,
+            processes,
+            expires: SystemTime::now() + LIFETIME,
+        };
+        let invocation = argv::run(installation, &sandbox);
+        let mut client = process::start(&invocation)?;
+        let (stdin, stdout, stderr) = (client.stdin.take(), client.stdout.take(), client.stderr.take());
+        let mut container = Container {
+            name: sandbox.name.clone(),
+            invocation,
+            started: Instant::now(),
+            stdout: stdout.expect("piped"),
+            stdin,
+            stderr,
+            received: BytesMut::new(),
+            unsent: BytesMut::new(),
+            remains: Some(Remains { name: sandbox.name, client, ending: false, seat, permit: None }),
+            reaper: engine.reaper.clone(),
+        };
+        container.send(&Request::Hello);
+        let deadline = tokio::time::sleep(START_DEADLINE);
+        tokio::select! {
+            event = container.event() => match event {
+                Event::Reply(Reply::Ready) => Ok(container),
+                Event::Reply(_) | Event::Lost => Err(container.last_words().await),
+            },
+            () = deadline => Err(EngineError::TooSlow {
+                command: container.invocation.to_string(),
+                deadline: START_DEADLINE,
+            }),
+        }
+    }
+
+    /// The docker command that started it.
+    pub fn invocation(&self) -> &Invocation {
+        &self.invocation
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The permit stays with the container until it is gone.
+    pub fn admit(&mut self, permit: Permit) {
+        if let Some(remains) = &mut self.remains {
+            remains.permit = Some(permit);
+        }
+    }
+
+    /// Queues a request; `event` sends it.
+    pub fn send(&mut self, request: &Request) {
+        let mut frame = Vec::new();
+        request.encode(&mut frame);
+        self.unsent.extend_from_slice(&frame);
+    }
+
+    /// Sends what is queued and waits for the next reply. Cancel-safe: all progress is in `self`, and `read_buf`
+    /// and `write_buf` have moved no byte when they are dropped unfinished (tokio's documentation says so).
+    pub async fn event(&mut self) -> Event {
+        enum Moved {
+            Received(std::io::Result<usize>),
+            Sent(std::io::Result<usize>),
+        }
+        loop {
+            match protocol::parse(&self.received) {
+                Ok(Some((reply, length))) => {
+                    let _ = self.received.split_to(length);
+                    return Event::Reply(reply);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    log::error!("{}: what the container says makes no sense: {error}", self.name);
+                    return Event::Lost;
+                }
+            }
+            self.received.reserve(64 * 1024);
+            let moved = match &mut self.stdin {
+                Some(stdin) if !self.unsent.is_empty() => tokio::select! {
+                    received = self.stdout.read_buf(&mut self.received) => Moved::Received(received),
+                    sent = stdin.write_buf(&mut self.unsent) => Moved::Sent(sent),
+                },
+                _ => Moved::Received(self.stdout.read_buf(&mut self.received).await),
+            };
+            match moved {
+                Moved::Received(Ok(0) | Err(_)) => return Event::Lost,
+                Moved::Received(Ok(_)) | Moved::Sent(Ok(_)) => {}
+                // It may still have something to say.
+                Moved::Sent(Err(_)) => self.stdin = None,
+            }
+        }
+    }
+
+    /// The agent is done: what is left ends by itself, and nobody has to wait for it.
+    pub fn retire(mut self) {
+        if let Some(remains) = &mut self.remains {
+            remains.ending = true;
+        }
+    }
+
+    /// Takes the permit back from a container that was lost, for another try.
+    pub fn readmit(&mut self) -> Option<Permit> {
+        self.remains.as_mut()?.permit.take()
+    }
+
+    /// Why the container fell silent, and whether what ran in it is to blame. It is not where docker itself failed
+    /// (125) or the agent was told from outside to end (143); the agent's own mistakes are 125, too.
+    pub async fn autopsy(&mut self) -> (EngineError, bool) {
+        let error = self.last_words().await;
+        let code = match &error {
+            EngineError::Failed { code, .. } => *code,
+            _ => None,
+        };
+        let by_program = !matches!(code, None | Some(125 | 143)) && error.failure() != Failure::Unreachable;
+        (error, by_program)
+    }
+
+    /// Why docker gave up.
+    async fn last_words(&mut self) -> EngineError {
+        self.stdin = None;
+        let mut words = Vec::new();
+        let status = tokio::time::timeout(LAST_WORDS, async {
+            if let Some(stderr) = &mut self.stderr {
+                // Whatever could be read is better than nothing.
+                let _ = stderr.take(64 * 1024).read_to_end(&mut words).await;
+            }
+            match &mut self.remains {
+                Some(remains) => remains.client.wait().await.ok(),
+                None => None,
+            }
+        })
+        .await;
+        let code = status.ok().flatten().and_then(|status| status.code());
+        EngineError::failed(&self.invocation, code, &String::from_utf8_lossy(&words))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Some(remains) = self.remains.take() {
+            // There is room for as many as there are seats, and each holds one. When the reaper is gone the process
+            // ends, and the agent ends with its stdin.
+            if let Err(error) = self.reaper.try_send(remains) {
+                log::debug!("{}: nobody is left to remove it: {error}", self.name);
+            }
+        }
+    }
+}

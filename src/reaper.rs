@@ -1,0 +1,142 @@
+//! Removal. Every container that this server starts ends here: by itself, when its agent was done, else by force.
+//! A sweep finds what nobody handed over: containers of earlier starts of this installation, and those of others
+//! that are overdue.
+//!
+//! ```text
+//! reaper (one task)
+//!  ├─ removal of one container (many, in a JoinSet; each holds its seat and permit)
+//!  └─ sweep (every 30 s)
+//! ```
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Engine, EngineError, Remains};
+use crate::id::Instance;
+
+/// How long a container whose agent is done may take to disappear before it is removed by force.
+const GRACE: Duration = Duration::from_secs(5);
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Between attempts at removing a container that docker does not want to remove.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+pub struct Reaper {
+    engine: Engine,
+    remains: mpsc::Receiver<Remains>,
+}
+
+impl Reaper {
+    pub fn new(engine: Engine, remains: mpsc::Receiver<Remains>) -> Self {
+        Reaper { engine, remains }
+    }
+
+    /// Removes until `stop` is cancelled, and then until everything handed over is gone. All owners of containers must
+    /// have ended before `stop`, or what they hand over later is left to the agents' own end.
+    pub async fn run(mut self, stop: CancellationToken) {
+        enum Event {
+            Remains(Option<Box<Remains>>),
+            Removed,
+            Sweep,
+            Stop,
+        }
+        let mut removals = JoinSet::new();
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        sweeps.tick().await; // The first is at start, by `sweep_at_start`.
+        loop {
+            let event = tokio::select! {
+                remains = self.remains.recv() => Event::Remains(remains.map(Box::new)),
+                Some(_) = removals.join_next() => Event::Removed,
+                _ = sweeps.tick() => Event::Sweep,
+                () = stop.cancelled() => Event::Stop,
+            };
+            match event {
+                Event::Remains(Some(remains)) => drop(removals.spawn(remove(self.engine.clone(), *remains))),
+                Event::Remains(None) | Event::Stop => break,
+                Event::Removed => {}
+                Event::Sweep => {
+                    let engine = self.engine.clone();
+                    removals.spawn(async move {
+                        if let Err(error) = sweep(&engine).await {
+                            log::warn!("containers cannot be listed: {error}");
+                        }
+                    });
+                }
+            }
+        }
+        self.remains.close();
+        while let Some(remains) = self.remains.recv().await {
+            removals.spawn(remove(self.engine.clone(), remains));
+        }
+        while removals.join_next().await.is_some() {}
+    }
+}
+
+/// Removes what earlier starts of this installation have left. To be done before the first container is started.
+pub async fn sweep_at_start(engine: &Engine) -> Result<(), EngineError> {
+    sweep(engine).await
+}
+
+async fn remove(engine: Engine, mut remains: Remains) {
+    if remains.ending {
+        // The docker command ends once the container is removed (`--rm`).
+        let ended = tokio::time::timeout(GRACE, remains.client.wait()).await;
+        if matches!(ended, Ok(Ok(status)) if status.code() != Some(125)) {
+            return remains.bury();
+        }
+    }
+    let mut pause = FIRST_RETRY;
+    while let Err(error) = engine.remove(&remains.name).await {
+        log::warn!("{error}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_RETRY);
+    }
+    // A docker command that still waits for a create to finish would start a container that nobody knows of: it is
+    // ended, and then the name is removed once more.
+    if !matches!(remains.client.try_wait(), Ok(Some(_))) {
+        let ended = tokio::time::timeout(GRACE, remains.client.wait()).await;
+        if ended.is_err() {
+            let _ = remains.client.kill().await;
+            if let Err(error) = engine.remove(&remains.name).await {
+                log::warn!("{error}");
+            }
+        }
+    }
+    remains.bury();
+}
+
+/// Removes containers of earlier starts of this installation, and everybody's that are overdue.
+async fn sweep(engine: &Engine) -> Result<(), EngineError> {
+    let listed = engine.list().await?;
+    let Instance { name, epoch } = &engine.installation.instance;
+    let now = SystemTime::now();
+    let overdue: HashSet<String> = listed
+        .into_iter()
+        .filter(|found| {
+            let earlier_start = &found.instance == name && &found.epoch != epoch;
+            let expired = found.expires.is_some_and(|expires| expires < now);
+            earlier_start || expired
+        })
+        .map(|found| found.name)
+        .collect();
+    if !overdue.is_empty() {
+        log::info!("{} container(s) were left behind; they are removed", overdue.len());
+    }
+    let mut removals = JoinSet::new();
+    for name in overdue {
+        let engine = engine.clone();
+        removals.spawn(async move {
+            if let Err(error) = engine.remove(&name).await {
+                log::warn!("{error}");
+            }
+        });
+    }
+    while removals.join_next().await.is_some() {}
+    Ok(())
+}
