@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Refusal};
-use crate::execution::{Execution, Outcome};
+use crate::execution::{Execution, Outcome, Times};
 use crate::health::Health;
 use crate::id::{Client, ExecutionId};
 use crate::metrics::Metrics;
@@ -15,6 +15,7 @@ use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::store::{Repeated, Store};
 use crate::submission::{Invalid, Request, Rules};
+use crate::verdict::{Status, Verdict};
 
 pub struct Service {
     pub rules: Rules,
@@ -89,12 +90,27 @@ impl Service {
         idempotency: Option<Idempotency>,
     ) -> Result<Arc<Execution>, SubmitError> {
         let submission = self.rules.check(request)?;
+        if let Some(Idempotency { key, fingerprint }) = &idempotency {
+            match self.store.repeated(client, key, *fingerprint) {
+                Repeated::No => {}
+                Repeated::Same(first) => return Ok(first),
+                Repeated::Different => return Err(SubmitError::KeyReused),
+            }
+        }
+        let ticket = self.admission.enter(client).inspect_err(|refusal| {
+            self.metrics.refused(match refusal {
+                Refusal::QueueFull => "queue_full",
+                Refusal::TooManyOfClient => "client",
+                Refusal::Draining => "draining",
+            });
+        })?;
         let (language, interactive) = (submission.language.id.clone(), submission.interactive);
         let input = submission.input.clone();
         let execution =
             Arc::new(Execution::new(&language, client.clone(), input, interactive, self.pending_input));
         match idempotency {
             None => self.store.insert(Arc::clone(&execution)),
+            // Of two requests at the same time, the second finds the first here.
             Some(Idempotency { key, fingerprint }) => {
                 match self.store.insert_once(&key, fingerprint, &execution) {
                     Repeated::No => {}
@@ -103,20 +119,12 @@ impl Service {
                 }
             }
         }
-        let ticket = self.admission.enter(client).inspect_err(|refusal| {
-            self.store.forget(execution.id);
-            self.metrics.refused(match refusal {
-                Refusal::QueueFull => "queue_full",
-                Refusal::TooManyOfClient => "client",
-                Refusal::Draining => "draining",
-            });
-        })?;
         let pool_memory = self.rules.default_memory(&submission.language);
-        let (runner, store) = (Arc::clone(&self.runner), Arc::clone(&self.store));
-        let of_run = Arc::clone(&execution);
+        let runner = Arc::clone(&self.runner);
+        let ending = Ending { execution: Arc::clone(&execution), store: Arc::clone(&self.store) };
         self.running.spawn(async move {
-            runner.run(&of_run, submission, ticket, pool_memory).await;
-            store.finished(&of_run);
+            runner.run(&ending.execution, submission, ticket, pool_memory).await;
+            drop(ending);
         });
         Ok(execution)
     }
@@ -160,6 +168,23 @@ impl Service {
             self.store.cancel_all();
             self.running.wait().await;
         }
+    }
+}
+
+/// Sees an execution to its end: whatever becomes of its task, it has a result, and its retention counts.
+struct Ending {
+    execution: Arc<Execution>,
+    store: Arc<Store>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.execution.is_finished() {
+            log::error!("{}: its task ended without a result", self.execution.id);
+            let verdict = Verdict::new(Status::InternalError, "The server failed. Try again later.");
+            self.execution.finish(Outcome::without_run(verdict, Times::default()));
+        }
+        self.store.finished(&self.execution);
     }
 }
 

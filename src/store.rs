@@ -56,26 +56,24 @@ impl Store {
         self.lock().executions.insert(execution.id, execution);
     }
 
+    /// What a client's key names, if it was used before.
+    pub fn repeated(&self, client: &Client, key: &str, fingerprint: u64) -> Repeated {
+        self.lock().repeated(&(client.clone(), key.to_owned()), fingerprint)
+    }
+
     /// Inserts unless the key is known. Looking and inserting are one step, so that of two requests at the same
     /// time one is the first.
     pub fn insert_once(&self, key: &str, fingerprint: u64, execution: &Arc<Execution>) -> Repeated {
         let mut inner = self.lock();
         let key = (execution.client.clone(), key.to_owned());
-        if let Some((known, id)) = inner.keys.get(&key) {
-            return match inner.executions.get(id) {
-                Some(first) if *known == fingerprint => Repeated::Same(Arc::clone(first)),
-                _ => Repeated::Different,
-            };
+        match inner.repeated(&key, fingerprint) {
+            Repeated::No => {}
+            repeated => return repeated,
         }
         inner.keys.insert(key.clone(), (fingerprint, execution.id));
         inner.keys_of.insert(execution.id, key);
         inner.executions.insert(execution.id, Arc::clone(execution));
         Repeated::No
-    }
-
-    /// An execution that was not admitted after all.
-    pub fn forget(&self, id: ExecutionId) {
-        self.lock().remove(id);
     }
 
     pub fn find(&self, id: ExecutionId) -> Option<Arc<Execution>> {
@@ -116,6 +114,16 @@ impl Store {
 }
 
 impl Inner {
+    fn repeated(&self, key: &Key, fingerprint: u64) -> Repeated {
+        let Some((known, id)) = self.keys.get(key) else {
+            return Repeated::No;
+        };
+        match self.executions.get(id) {
+            Some(first) if *known == fingerprint => Repeated::Same(Arc::clone(first)),
+            _ => Repeated::Different,
+        }
+    }
+
     fn remove_oldest(&mut self) {
         if let Some((_, id, weight)) = self.finished.pop_front() {
             self.weight -= weight;
@@ -179,7 +187,9 @@ mod tests {
         assert!(matches!(store.insert_once("k", 1, &first), Repeated::No));
         assert!(matches!(store.insert_once("k", 1, &second), Repeated::Same(found) if found.id == first.id));
         assert!(matches!(store.insert_once("k", 2, &second), Repeated::Different));
-        store.forget(first.id);
-        assert!(matches!(store.insert_once("k", 2, &second), Repeated::No));
+        assert!(
+            matches!(store.repeated(&first.client, "k", 1), Repeated::Same(found) if found.id == first.id)
+        );
+        assert!(matches!(store.repeated(&Client::new("another"), "k", 1), Repeated::No));
     }
 }

@@ -76,8 +76,8 @@ impl Cli {
 
 async fn serve(config: Config) -> ExitCode {
     let stop = CancellationToken::new();
-    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals else {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
         return complain(&"signals cannot be listened for");
     };
     let told = stop.clone();
@@ -85,7 +85,6 @@ async fn serve(config: Config) -> ExitCode {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
         }
         told.cancel();
         // Whoever asks a second time does not want to wait; containers end with their stdin.

@@ -189,11 +189,16 @@ async fn execute<B: Buf>(
     let bytes = json_body(&headers, body, api.body_limit).await?;
     let (body, warnings) = wire::parse::<ExecuteBody>(&bytes)?;
     let idempotency = idempotency(&headers, &bytes)?;
+    // Who names its request may come back for the result; nobody else could ever read it.
+    let may_return = idempotency.is_some();
     let execution = api.service.submit(&client, body.into_request()?, idempotency)?;
     if !wait {
         return Ok(json_response(StatusCode::ACCEPTED, &wire::accepted(&execution, &warnings)));
     }
-    let outcome = CancelOnDrop::new(Arc::clone(&execution)).finished().await;
+    let outcome = match may_return {
+        true => execution.finished().await,
+        false => CancelOnDrop::new(Arc::clone(&execution)).finished().await,
+    };
     Ok(json_response(StatusCode::OK, &wire::completed(&execution, &outcome, &warnings, encoding)))
 }
 
