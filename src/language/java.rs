@@ -23,7 +23,7 @@ pub fn file_name(source: &str) -> Option<String> {
 }
 
 /// The class to start: the entry file's own if it has one, else the first of any file. `entrypoint` may only
-/// be a file that exists.
+/// be a file that exists. None when there is no class at all.
 pub fn main_class(files: &[File], entrypoint: Option<&str>) -> Option<String> {
     let is_entry = |file: &&File| entrypoint.is_none_or(|name| file.name == name);
     let (entry, others): (Vec<&File>, Vec<&File>) =
@@ -34,7 +34,9 @@ pub fn main_class(files: &[File], entrypoint: Option<&str>) -> Option<String> {
         .flat_map(|file| types(&String::from_utf8_lossy(file.content.as_bytes())))
         .collect();
     let with_main = || all.iter().filter(|found| found.has_main);
-    let chosen = with_main().find(|found| found.top_level).or_else(|| with_main().next())?;
+    let chosen = with_main().find(|found| found.top_level).or_else(|| with_main().next());
+    // Without any, `java` itself says what is wrong with the class that it is given.
+    let chosen = chosen.or_else(|| all.iter().find(|found| found.top_level))?;
     Some(chosen.binary_name.clone())
 }
 
@@ -208,8 +210,15 @@ mod tests {
             "",
         ];
         for source in table {
-            assert_eq!(main_of(&[("x.java", source)], None), None, "{source}");
+            assert!(types(source).iter().all(|found| !found.has_main), "{source}");
         }
+    }
+
+    #[test]
+    fn without_any_main_the_first_class_is_started() {
+        let first = main_of(&[("x.java", "class A { class In {} } class B {}")], None);
+        assert_eq!(first.as_deref(), Some("A"));
+        assert_eq!(main_of(&[("x.java", "// nothing")], None), None);
     }
 
     #[test]
