@@ -34,32 +34,50 @@ fn write_file(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(bytes)
 }
 
-/// Removes everything in a folder, whatever permissions a program gave it. Everything there is ours: the
-/// container has one uid.
+/// Removes everything in a folder, whatever a program did to it. Everything there is ours: the container has one
+/// uid. Trees are taken apart from the top, by moving folders up: a program can nest them deeper than a path is long,
+/// than descriptors last and than a stack is high.
 pub fn empty(folder: &Path) -> io::Result<()> {
+    // A folder that is not ours, such as /dev/shm, cannot have been closed by a program either.
+    let _ = fs::set_permissions(folder, Permissions::from_mode(0o700));
+    let mut folders = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if remove(&path).is_err() {
-            make_removable(&path)?;
-            remove(&path)?;
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        } else {
+            fs::remove_file(entry.path())?;
         }
     }
+    let mut moved = 0;
+    while let Some(path) = folders.pop() {
+        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            // Moving a folder writes to it, too: its `..` changes (rename(2)).
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
+            let place = free_name(folder, &mut moved);
+            fs::rename(entry.path(), &place)?;
+            folders.push(place);
+        }
+        fs::remove_dir(&path)?;
+    }
     Ok(())
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-}
-
-fn make_removable(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.is_dir() {
-        return Ok(());
+/// A name that nothing in a folder has.
+fn free_name(folder: &Path, tried: &mut u64) -> PathBuf {
+    loop {
+        *tried += 1;
+        let path = folder.join(format!(".removed-{tried}"));
+        if fs::symlink_metadata(&path).is_err() {
+            return path;
+        }
     }
-    fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        make_removable(&entry?.path())?;
-    }
-    Ok(())
 }
 
 /// A folder's content, held in the agent's memory where no program reaches it. Counted against the
@@ -90,7 +108,6 @@ impl Snapshot {
 
     /// Makes the folder hold exactly what it held when the snapshot was taken.
     pub fn restore(&self, folder: &Path) -> io::Result<()> {
-        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
         empty(folder)?;
         for entry in &self.entries {
             let path = folder.join(&entry.path);
@@ -159,6 +176,21 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary folder");
         let error = write_files(root.path(), &[file("a", b""), file("a/b", b"")]);
         assert!(error.expect_err("a is a file").to_string().starts_with("a/b"));
+    }
+
+    #[test]
+    fn folders_are_emptied_however_deep_they_are() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        // Longer than PATH_MAX and deeper than there are descriptors: made from the inside out.
+        fs::create_dir(root.path().join("inner")).expect("folder");
+        fs::write(root.path().join(".removed-1"), b"taken").expect("written");
+        for _ in 0..1100 {
+            fs::create_dir(root.path().join("outer")).expect("folder");
+            fs::rename(root.path().join("inner"), root.path().join("outer/inner")).expect("moved");
+            fs::rename(root.path().join("outer"), root.path().join("inner")).expect("moved");
+        }
+        empty(root.path()).expect("emptied");
+        assert_eq!(fs::read_dir(root.path()).expect("there").count(), 0);
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Link {
     requests: VecDeque<Request>,
     /// `Kill` overtakes everything.
     killed: bool,
+    /// `End` was said: nothing but input follows. Not in line, since it is said while the last run's input still
+    /// arrives.
+    ending: bool,
     /// Frames that stdout has not taken yet.
     unsent: VecDeque<u8>,
 }
@@ -46,6 +49,7 @@ impl Link {
             received: Vec::new(),
             requests: VecDeque::new(),
             killed: false,
+            ending: false,
             unsent: VecDeque::new(),
         })
     }
@@ -120,6 +124,7 @@ impl Link {
             taken += length;
             match request {
                 Request::Kill => self.killed = true,
+                Request::End => self.ending = true,
                 request => self.requests.push_back(request),
             }
         }
@@ -147,6 +152,9 @@ impl Link {
             }
             if let Some(request) = self.requests.pop_front() {
                 return Ok(request);
+            }
+            if self.ending {
+                return Ok(Request::End);
             }
             supervisor.wait_for_link(self)?;
         }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::prctl;
+use nix::sys::signal::SigSet;
 
 /// Makes PID 1 the last process the out-of-memory killer takes and the one that user code cannot touch.
 /// The order matters: once it is not dumpable its own /proc files belong to root (proc(5)).
@@ -40,6 +41,9 @@ pub fn spawn(
     unsafe {
         command.pre_exec(|| {
             nix::unistd::setsid()?;
+            // What the agent reads by signalfd it has blocked, and the mask outlives exec (signal(7)): a program that
+            // is born with SIGTERM or SIGCHLD blocked does not behave as it does elsewhere.
+            SigSet::empty().thread_set_mask()?;
             // The child is a copy of a process that is not dumpable; it may write to its own /proc
             // only after it has become dumpable, and exec makes it so anyway.
             prctl::set_dumpable(true)?;
