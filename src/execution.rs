@@ -263,6 +263,12 @@ impl Execution {
         }
     }
 
+    /// Finished, and no event has `seq` or comes after it.
+    pub fn is_over_at(&self, seq: usize) -> bool {
+        let inner = self.lock();
+        inner.finished.is_some() && seq >= inner.events.len()
+    }
+
     /// All events from `seq` on, and those to come.
     pub fn read(self: &Arc<Self>, seq: usize) -> Reader {
         Reader { execution: Arc::clone(self), next: seq, end: self.end.subscribe(), over: false }
@@ -316,6 +322,8 @@ struct Pending {
     bytes: usize,
     eof: bool,
     eof_taken: bool,
+    /// What was taken, until it is settled that it will not be asked for again.
+    taken: Option<Vec<Bytes>>,
     closed: bool,
 }
 
@@ -342,7 +350,14 @@ impl InputQueue {
         let bytes = first.len();
         let chunks = if first.is_empty() { VecDeque::new() } else { VecDeque::from([first.into()]) };
         InputQueue {
-            inner: Mutex::new(Pending { chunks, bytes, eof: !interactive, eof_taken: false, closed: false }),
+            inner: Mutex::new(Pending {
+                chunks,
+                bytes,
+                eof: !interactive,
+                eof_taken: false,
+                taken: Some(Vec::new()),
+                closed: false,
+            }),
             more: Notify::new(),
             limit,
         }
@@ -389,6 +404,9 @@ impl InputQueue {
                     pending.chunks.pop_front();
                 }
                 pending.bytes -= piece.len();
+                if let Some(taken) = &mut pending.taken {
+                    taken.push(piece.clone());
+                }
                 Some(Piece::Bytes(piece))
             }
             None if pending.eof && !pending.eof_taken => {
@@ -397,6 +415,21 @@ impl InputQueue {
             }
             _ => None,
         }
+    }
+
+    /// What was taken was lost before any program could read it: it is there again.
+    pub fn rewind(&self) {
+        let pending = &mut *self.lock();
+        pending.eof_taken = false;
+        for piece in pending.taken.iter_mut().flat_map(|taken| taken.drain(..)).rev() {
+            pending.bytes += piece.len();
+            pending.chunks.push_front(piece);
+        }
+    }
+
+    /// A program runs that may have read what was taken: it is never there again.
+    pub fn settle(&self) {
+        self.lock().taken = None;
     }
 
     /// Waits until there may be more to take. One waiter at a time; a push in between is not lost.
@@ -457,6 +490,25 @@ mod tests {
         assert_eq!(all(execution.read(3)).await, after[3..]);
         assert!(all(execution.read(99)).await.is_empty());
         assert_eq!(execution.collect(StageName::Run, None, None), b"xy");
+    }
+
+    #[test]
+    fn input_for_a_container_that_was_lost_is_there_again() {
+        let execution = execution(true);
+        let input = &execution.input;
+        input.push(b"de".to_vec(), true).expect("taken");
+        let all = || std::iter::from_fn(|| input.take(2)).collect::<Vec<_>>();
+        let pieces = ["ab", "c", "de"].map(|text| Piece::Bytes(Bytes::from_static(text.as_bytes())));
+        let first = all();
+        assert_eq!(first[..3], pieces);
+        assert_eq!(first[3], Piece::Eof);
+        input.rewind();
+        assert_eq!(all(), first);
+        input.rewind();
+        input.settle();
+        assert_eq!(all(), first);
+        input.rewind();
+        assert_eq!(input.take(2), Some(Piece::Eof), "only the end can be said again");
     }
 
     #[test]

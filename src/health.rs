@@ -12,6 +12,9 @@ use crate::submission::Rules;
 /// How long a start, or a failed one, speaks for the engine.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// How long a trial waits for a seat; they are short where the engine removes no container.
+const SEAT_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Ok, or the reason why not.
 pub type Finding = Result<(), String>;
 
@@ -31,7 +34,10 @@ impl Health {
             return finding;
         }
         for language in rules.languages.iter() {
-            let seat = seats.take().await;
+            let Ok(seat) = tokio::time::timeout(SEAT_PATIENCE, seats.take()).await else {
+                let old = engine.starts().last().and_then(|start| start.outcome.err());
+                return Err(old.unwrap_or_else(|| "containers cannot be removed".to_owned()));
+            };
             let memory = rules.default_memory(language);
             let processes = rules.limits.default.processes;
             // A container that did start is dropped at once, and so removed.

@@ -15,12 +15,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::parse::Failure;
 use crate::engine::{Engine, EngineError, Remains};
 use crate::id::Instance;
 
 /// How long a container whose agent is done may take to disappear before it is removed by force.
 const GRACE: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a server that stops goes on removing. What is left then ends with its agent's stdin, or is swept at the
+/// next start.
+const LAST_EFFORT: Duration = Duration::from_secs(20);
 
 /// Between attempts at removing a container that docker does not want to remove.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -57,7 +62,9 @@ impl Reaper {
                 () = stop.cancelled() => Event::Stop,
             };
             match event {
-                Event::Remains(Some(remains)) => drop(removals.spawn(remove(self.engine.clone(), *remains))),
+                Event::Remains(Some(remains)) => {
+                    removals.spawn(remove(self.engine.clone(), *remains, stop.clone()));
+                }
                 Event::Remains(None) | Event::Stop => break,
                 Event::Removed => {}
                 Event::Sweep => {
@@ -72,9 +79,12 @@ impl Reaper {
         }
         self.remains.close();
         while let Some(remains) = self.remains.recv().await {
-            removals.spawn(remove(self.engine.clone(), remains));
+            removals.spawn(remove(self.engine.clone(), remains, stop.clone()));
         }
-        while removals.join_next().await.is_some() {}
+        let all = async { while removals.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_EFFORT, all).await.is_err() {
+            log::warn!("{} container(s) could not be removed in time", removals.len());
+        }
     }
 }
 
@@ -83,24 +93,36 @@ pub async fn sweep_at_start(engine: &Engine) -> Result<(), EngineError> {
     sweep(engine).await
 }
 
-async fn remove(engine: Engine, mut remains: Remains) {
+async fn remove(engine: Engine, mut remains: Remains, stop: CancellationToken) {
     if remains.ending {
         // The docker command ends once the container is removed (`--rm`).
-        let ended = tokio::time::timeout(GRACE, remains.client.wait()).await;
-        if matches!(ended, Ok(Ok(status)) if status.code() != Some(125)) {
+        let ended = tokio::time::timeout(GRACE, remains.ended()).await;
+        // One that was killed, or that failed, says nothing about its container.
+        if matches!(ended, Ok(Ok(status)) if status.code().is_some_and(|code| code != 125)) {
             return remains.bury();
         }
     }
     let mut pause = FIRST_RETRY;
     while let Err(error) = engine.remove(&remains.name).await {
         log::warn!("{error}");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LAST_RETRY);
+        if error.failure() == Failure::Unreachable {
+            // Who waits should hear that the engine is gone, not wait for its return.
+            remains.release_permit();
+        }
+        let stopping = stop.is_cancelled();
+        if stopping && error.failure() == Failure::Unreachable {
+            // A server that stops does not wait for an engine that is gone.
+            return remains.bury();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_RETRY),
+            () = stop.cancelled(), if !stopping => pause = FIRST_RETRY,
+        }
     }
     // A docker command that still waits for a create to finish would start a container that nobody knows of: it is
     // ended, and then the name is removed once more.
     if !matches!(remains.client.try_wait(), Ok(Some(_))) {
-        let ended = tokio::time::timeout(GRACE, remains.client.wait()).await;
+        let ended = tokio::time::timeout(GRACE, remains.ended()).await;
         if ended.is_err() {
             let _ = remains.client.kill().await;
             if let Err(error) = engine.remove(&remains.name).await {

@@ -19,6 +19,10 @@ use crate::session::{Fault, Session};
 use crate::submission::Submission;
 use crate::verdict::{Status, Verdict};
 
+/// How long an admitted execution waits for a seat. There is one for each permit, unless containers that were lost or
+/// did not start cannot be removed.
+const SEAT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What a run needs of the house.
 pub struct Runner {
     pub engine: Engine,
@@ -85,6 +89,7 @@ impl Runner {
                     retried = true;
                     // It is still this execution's turn.
                     permit = session.container.readmit();
+                    execution.input.rewind();
                 }
                 Err(Fault::Engine { error, .. }) => break self.apology(&error, &submission, time),
                 Err(Fault::Agent(sentence)) => {
@@ -132,7 +137,9 @@ impl Runner {
             return Ok(Some((container, true)));
         }
         let start = async {
-            let seat = self.seats.take().await;
+            let seat = tokio::time::timeout(SEAT_PATIENCE, self.seats.take())
+                .await
+                .map_err(|_| EngineError::Stuck { waited: SEAT_PATIENCE })?;
             let (memory, processes) = (submission.limits.memory, submission.limits.processes);
             Container::start(&self.engine, language, memory, processes, seat).await
         };

@@ -4,7 +4,7 @@
 //! server
 //!  ├─ web (connections, conversations)          ends first
 //!  ├─ executions (one task each)                drained, then cancelled
-//!  ├─ preparer: sweep, agent volume, images     ends with `stop`
+//!  ├─ preparer: sweep, agent volume, images     ends when the executions have
 //!  │   └─ pool places (POOL_SIZE per language)
 //!  ├─ store's sweeper
 //!  └─ reaper                                    ends last: all containers pass through it
@@ -92,7 +92,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), StartE
     let (engine, remains) = Engine::new(installation(&config, &identity, &agent), seats as usize);
     let house = House::new(&config, rules, engine, Seats::new(seats));
     let reaping = house.reap(remains);
-    let background = house.background(&config, agent, &stop);
+    let drained = CancellationToken::new();
+    let background = house.background(&config, agent, &stop, &drained);
 
     log::info!("listening on http://{address}");
     let drain = async {
@@ -101,6 +102,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), StartE
         house.service.drain(config.drain_time).await;
     };
     tokio::join!(web::serve(listener, Arc::clone(&house.service), &config, stop.clone()), drain);
+    drained.cancel();
     background.wait().await;
     house.reaper_stop.cancel();
     let _ = reaping.await;
@@ -154,7 +156,13 @@ impl House {
     }
 
     /// Everything that goes on beside the requests.
-    fn background(&self, config: &Config, agent: AgentBinary, stop: &CancellationToken) -> TaskTracker {
+    fn background(
+        &self,
+        config: &Config,
+        agent: AgentBinary,
+        stop: &CancellationToken,
+        drained: &CancellationToken,
+    ) -> TaskTracker {
         let tasks = TaskTracker::new();
         let (store, until) = (Arc::clone(&self.store), stop.clone());
         tasks.spawn(async move { store.keep_short(until).await });
@@ -174,7 +182,8 @@ impl House {
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
-        let until = stop.clone();
+        // Executions that were accepted before the stop still need it.
+        let until = drained.clone();
         tasks.spawn(async move {
             until.run_until_cancelled(preparer.run()).await;
         });
@@ -200,24 +209,29 @@ impl Preparer {
     async fn run(self) {
         // What an earlier start has left goes first: it may hold memory that is needed.
         patiently(|| reaper::sweep_at_start(&self.engine)).await;
-        let mut missing = Vec::new();
+        let (mut missing, mut opened) = (Vec::new(), None);
         for language in self.rules.languages.iter() {
-            match images::state(&self.engine.installation.docker, language).await {
-                Ok(ImageState::Missing) => missing.push(language),
-                Ok(ImageState::Ready) => self.open(language).await,
-                Ok(ImageState::Outdated) => {
+            // The engine can leave between two questions.
+            match patiently(|| images::state(&self.engine.installation.docker, language)).await {
+                ImageState::Missing => {
+                    missing.push(language);
+                    continue;
+                }
+                ImageState::Ready => {}
+                ImageState::Outdated => {
                     log::warn!(
                         "the image {} was built by another version; `online-compiler images` renews it",
                         language.image
                     );
-                    self.open(language).await;
                 }
-                Err(error) => log::warn!("{error}"),
             }
+            self.open(language).await;
+            opened.get_or_insert(language);
         }
         for language in missing {
             if self.build(language).await {
                 self.open(language).await;
+                opened.get_or_insert(language);
             }
         }
         if !self.engine.starts().is_prepared() {
@@ -227,7 +241,7 @@ impl Preparer {
         while self.engine.starts().is_prepared() {
             self.engine.starts().agent_missing().await;
             log::warn!("the agent's volume {} has lost the agent; it is filled again", self.agent.volume);
-            if let Some(language) = self.rules.languages.iter().next() {
+            if let Some(language) = opened {
                 self.install(language, true).await;
             }
         }
@@ -276,10 +290,13 @@ impl Preparer {
 }
 
 /// Tries until it works.
-async fn patiently<F: Future<Output = Result<(), EngineError>>>(attempt: impl Fn() -> F) {
+async fn patiently<T, F: Future<Output = Result<T, EngineError>>>(attempt: impl Fn() -> F) -> T {
     let mut pause = FIRST_RETRY;
-    while let Err(error) = attempt().await {
-        log::warn!("the Docker engine is not ready for use: {error}");
+    loop {
+        match attempt().await {
+            Ok(found) => return found,
+            Err(error) => log::warn!("the Docker engine is not ready for use: {error}"),
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST_RETRY);
     }

@@ -67,6 +67,9 @@ pub struct Parts {
 /// Who is not answered yet may come back after this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a question for health waits for what every server does first.
+const PREPARATION: Duration = Duration::from_secs(3);
+
 impl Service {
     pub fn new(parts: Parts) -> Self {
         let Parts { rules, metrics, admission, store, runner, health, pending_input } = parts;
@@ -142,7 +145,10 @@ impl Service {
     }
 
     pub async fn health(&self) -> Result<(), String> {
-        if !self.runner.engine.starts().is_prepared() {
+        let starts = self.runner.engine.starts();
+        // A server that has just begun is well: what it waits for takes a moment, unless an image has to be built.
+        let _ = tokio::time::timeout(PREPARATION, starts.prepared()).await;
+        if !starts.is_prepared() {
             return Err("the Docker engine is not ready for use yet".to_owned());
         }
         self.health.check(&self.runner.engine, &self.runner.seats, &self.rules).await

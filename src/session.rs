@@ -149,6 +149,7 @@ impl<'a> Session<'a> {
 
     fn begin(&mut self, stage: StageName) {
         self.begun = true;
+        self.execution.input.settle();
         self.stage = Some(stage);
         let limits = &self.submission.limits;
         let (state, allowed) = match stage {

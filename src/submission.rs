@@ -253,15 +253,18 @@ fn check_name(name: &str) -> Result<(), Invalid> {
     )))
 }
 
+/// One argument may be so long, its NUL not counted (`MAX_ARG_STRLEN`, execve(2)); so may all together.
+const LONGEST_ARGS: usize = 128 * 1024 - 1;
+
 /// More than a kernel passes to a program would be refused there, with words that help nobody.
 fn check_args(name: &str, args: &[String]) -> Result<(), Invalid> {
     if args.iter().any(|arg| arg.contains('\0')) {
         return Err(Invalid::Field(format!("{name} holds a NUL character, which no argument can")));
     }
     let bytes: usize = args.iter().map(String::len).sum();
-    if args.len() > 1000 || bytes > 128 * 1024 {
+    if args.len() > 1000 || bytes > LONGEST_ARGS {
         return Err(Invalid::Field(format!(
-            "{name} has {} arguments of {bytes} bytes; at most 1000 of 131072 bytes are allowed",
+            "{name} has {} arguments of {bytes} bytes; at most 1000 of {LONGEST_ARGS} bytes are allowed",
             args.len()
         )));
     }

@@ -4,11 +4,13 @@
 //! Removal is part of the value: what is left of a container, however it ends, goes as `Remains` to the reaper,
 //! together with the seat and the permit it holds, so that neither is free before the container is gone.
 
+use std::io;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 
@@ -34,7 +36,8 @@ pub struct Container {
     name: String,
     invocation: Invocation,
     pub started: Instant,
-    stdout: ChildStdout,
+    /// Taken when it goes to the reaper.
+    stdout: Option<ChildStdout>,
     stdin: Option<ChildStdin>,
     stderr: Option<ChildStderr>,
     received: BytesMut,
@@ -49,6 +52,8 @@ pub struct Remains {
     pub name: String,
     /// The docker command, which ends when the container has been removed.
     pub client: Child,
+    /// What it still says. Were these closed, SIGPIPE would end the command before the container is gone.
+    pipes: (Option<ChildStdout>, Option<ChildStderr>),
     /// The agent has said that it is done: the container ends by itself.
     pub ending: bool,
     seat: Seat,
@@ -56,9 +61,21 @@ pub struct Remains {
 }
 
 impl Remains {
+    /// Waits for the docker command's end. Cancel-safe.
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
+        let (output, complaints) = &mut self.pipes;
+        let (status, (), ()) = tokio::join!(self.client.wait(), drain(output), drain(complaints));
+        status
+    }
+
+    /// Lets the next execution have its turn before the container is gone.
+    pub fn release_permit(&mut self) {
+        self.permit = None;
+    }
+
     /// The container is gone.
     pub fn bury(self) {
-        let Remains { name, client, ending: _, seat, permit } = self;
+        let Remains { name, client, pipes: _, ending: _, seat, permit } = self;
         log::trace!("{name} is gone");
         drop((client, permit, seat));
     }
@@ -119,12 +136,19 @@ impl Container {
             name: sandbox.name.clone(),
             invocation,
             started: Instant::now(),
-            stdout: stdout.expect("piped"),
+            stdout,
             stdin,
             stderr,
             received: BytesMut::new(),
             unsent: BytesMut::new(),
-            remains: Some(Remains { name: sandbox.name, client, ending: false, seat, permit: None }),
+            remains: Some(Remains {
+                name: sandbox.name,
+                client,
+                pipes: (None, None),
+                ending: false,
+                seat,
+                permit: None,
+            }),
             reaper: engine.reaper.clone(),
         };
         container.send(&Request::Hello);
@@ -168,8 +192,8 @@ impl Container {
     /// and `write_buf` have moved no byte when they are dropped unfinished (tokio's documentation says so).
     pub async fn event(&mut self) -> Event {
         enum Moved {
-            Received(std::io::Result<usize>),
-            Sent(std::io::Result<usize>),
+            Received(io::Result<usize>),
+            Sent(io::Result<usize>),
         }
         loop {
             match protocol::parse(&self.received) {
@@ -183,13 +207,14 @@ impl Container {
                     return Event::Lost;
                 }
             }
+            let Some(stdout) = &mut self.stdout else { return Event::Lost };
             self.received.reserve(64 * 1024);
             let moved = match &mut self.stdin {
                 Some(stdin) if !self.unsent.is_empty() => tokio::select! {
-                    received = self.stdout.read_buf(&mut self.received) => Moved::Received(received),
+                    received = stdout.read_buf(&mut self.received) => Moved::Received(received),
                     sent = stdin.write_buf(&mut self.unsent) => Moved::Sent(sent),
                 },
-                _ => Moved::Received(self.stdout.read_buf(&mut self.received).await),
+                _ => Moved::Received(stdout.read_buf(&mut self.received).await),
             };
             match moved {
                 Moved::Received(Ok(0) | Err(_)) => return Event::Lost,
@@ -246,12 +271,20 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        if let Some(remains) = self.remains.take() {
+        if let Some(mut remains) = self.remains.take() {
+            remains.pipes = (self.stdout.take(), self.stderr.take());
             // There is room for as many as there are seats, and each holds one. When the reaper is gone the process
             // ends, and the agent ends with its stdin.
             if let Err(error) = self.reaper.try_send(remains) {
                 log::debug!("{}: nobody is left to remove it: {error}", self.name);
             }
         }
+    }
+}
+
+/// Reads a pipe to its end, for nobody.
+async fn drain(pipe: &mut Option<impl AsyncRead + Unpin>) {
+    if let Some(pipe) = pipe {
+        let _ = tokio::io::copy(pipe, &mut tokio::io::sink()).await;
     }
 }

@@ -31,6 +31,8 @@ pub enum EngineError {
     Spawn { command: String, source: std::io::Error },
     #[error("{command}: no answer within {deadline:?}")]
     TooSlow { command: String, deadline: Duration },
+    #[error("no container was removed within {waited:?}, so that none can be started")]
+    Stuck { waited: Duration },
     #[error("{command}: {said}")]
     Failed { command: String, code: Option<i32>, said: String, failure: Failure },
 }
@@ -48,7 +50,8 @@ impl EngineError {
     pub fn failure(&self) -> Failure {
         match self {
             EngineError::Failed { failure, .. } => *failure,
-            EngineError::Spawn { .. } => Failure::Unreachable,
+            // Seats are short only where removals fail, and those are tried until an engine answers.
+            EngineError::Spawn { .. } | EngineError::Stuck { .. } => Failure::Unreachable,
             EngineError::TooSlow { .. } => Failure::Other,
         }
     }

@@ -56,6 +56,8 @@ pub fn failure(stderr: &str) -> Failure {
         "is the docker daemon running",
         "connection refused",
         "error during connect",
+        // An engine that has just started: the client's question for its version was lost.
+        "is too new. maximum supported api version",
     ]) {
         Failure::Unreachable
     } else if says(&["no such image", "unable to find image", "image not known"]) {
@@ -118,6 +120,10 @@ mod tests {
             (
                 "Unable to find image 'x:latest' locally\ndocker: Error response from daemon: No such image: x:latest",
                 Failure::ImageMissing,
+            ),
+            (
+                "Error response from daemon: client version 1.50 is too new. Maximum supported API version is 1.41",
+                Failure::Unreachable,
             ),
             ("Error: No such container: oc-1", Failure::Gone),
             ("Error response from daemon: removal of container oc-1 is already in progress", Failure::Gone),

@@ -72,7 +72,7 @@ fn reason(error: &EngineError) -> String {
     match (error.failure(), error) {
         (Failure::Unreachable, _) => "the Docker engine cannot be reached".to_owned(),
         (_, EngineError::Failed { said, .. }) => format!("containers do not start: {said}"),
-        (_, EngineError::Spawn { .. } | EngineError::TooSlow { .. }) => {
+        (_, EngineError::Spawn { .. } | EngineError::TooSlow { .. } | EngineError::Stuck { .. }) => {
             "containers do not start in time".to_owned()
         }
     }
