@@ -47,7 +47,9 @@ impl Access {
         };
         let known = origin.to_str().is_ok_and(|origin| self.allows(origin, host));
         let acts = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-            || headers.contains_key(header::UPGRADE);
+            || headers.contains_key(header::UPGRADE)
+            // Socket.IO's polling opens and reads a socket with GET.
+            || request.uri().path().starts_with("/socket.io");
         match (known, request.method()) {
             (true, &Method::OPTIONS) => Entry::Answered(Box::new(preflight(origin))),
             (true, _) => Entry::Welcome(Some(origin.clone())),
@@ -171,6 +173,19 @@ mod tests {
         }
         let open = access(CorsOrigin::Localhost, false);
         assert!(enters(&open, Method::POST, "code.example", Some("https://code.example"), false));
+    }
+
+    #[test]
+    fn polling_is_a_socket_too() {
+        let door = access(CorsOrigin::Localhost, true);
+        let polls = |origin| {
+            let uri = "/socket.io/?EIO=4&transport=polling";
+            let request =
+                Request::builder().uri(uri).header("host", "localhost:3000").header("origin", origin);
+            matches!(door.check(&request.body(()).expect("valid")), Entry::Welcome(_))
+        };
+        assert!(!polls("https://evil.example"));
+        assert!(polls("http://localhost:5173"));
     }
 
     #[test]

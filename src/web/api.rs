@@ -257,6 +257,10 @@ fn events(
         Ok(prepared) => prepared,
         Err(problem) => return problem.response().into_response(),
     };
+    // An EventSource comes back whenever a stream ends, until it hears 204 (HTML, 9.2.3).
+    if headers.contains_key("last-event-id") && execution.is_over_at(first) {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let stream = futures_util::stream::unfold(execution.read(first), move |mut reader| async move {
         let (seq, event) = reader.next().await?;
         let (name, data) = wire::event(reader.execution(), seq, &event, encoding);

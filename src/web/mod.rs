@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Incoming};
@@ -142,6 +142,10 @@ where
             Entry::Welcome(origin) => {
                 let client = access.client(peer.ip(), request.headers());
                 request.extensions_mut().insert(client);
+                // HEAD is GET without the body, which hyper leaves out. A poll is no page to look at.
+                if *request.method() == Method::HEAD && !request.uri().path().starts_with("/socket.io") {
+                    *request.method_mut() = Method::GET;
+                }
                 let mut response = inner.oneshot(request).await?;
                 Access::seal(origin, &mut response);
                 Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))

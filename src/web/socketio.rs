@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,8 +18,10 @@ use super::conversation::{Closed, Incoming, Outgoing, Wire, converse};
 use crate::id::Client;
 use crate::service::Service;
 
-/// Messages of one client that may wait to be acted upon; acting never waits, so more means a flood.
-const BACKLOG: usize = 256;
+/// Messages of one client that may wait to be acted upon: what a client sends in one go comes in one go, and nothing
+/// here can make it wait. Together they may hold `BACKLOG_PAYLOADS` times what one may. More means a flood.
+const BACKLOG: usize = 16_384;
+const BACKLOG_PAYLOADS: usize = 2;
 
 /// Packets that socketioxide queues for one client.
 const PACKETS: usize = 256;
@@ -53,12 +56,18 @@ pub fn layer(context: Context) -> (SocketIoLayer, SocketIo) {
 
 fn welcome(context: &Context, socket: SocketRef, client: Client) {
     let (give, messages) = mpsc::channel(BACKLOG);
+    let most = usize::try_from(context.max_payload).unwrap_or(usize::MAX).saturating_mul(BACKLOG_PAYLOADS);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&waiting);
     // socketioxide calls handlers in the order of arrival and spawns the futures they return, in which order would be
     // lost: so everything is done in the call.
     socket.on_fallback(
         move |socket: SocketRef, Event(event): Event, TryData(data): TryData<Value>, ack: AckSender| {
-            let message = (event, data.unwrap_or(Value::Null), ack);
-            if let Err(mpsc::error::TrySendError::Full(_)) = give.try_send(message) {
+            let data = data.unwrap_or(Value::Null);
+            let bytes = event.len() + weight(&data);
+            let before = counted.fetch_add(bytes, Ordering::Relaxed);
+            let full = matches!(give.try_send((event, data, ack)), Err(mpsc::error::TrySendError::Full(_)));
+            if full || before.saturating_add(bytes) > most {
                 log::info!("a Socket.IO client sends faster than it can be served; it is disconnected");
                 let _ = socket.disconnect();
             }
@@ -72,14 +81,27 @@ fn welcome(context: &Context, socket: SocketRef, client: Client) {
         guard.cancel();
         ready(())
     });
-    let wire = SocketIoWire { socket, messages, gone, acks: HashMap::new(), next_ack: 0 };
+    let wire = SocketIoWire { socket, messages, waiting, gone, acks: HashMap::new(), next_ack: 0 };
     let Context { service, tasks, stop, max_payload: _ } = context.clone();
     tasks.spawn(converse(wire, service, client, stop));
+}
+
+/// Bytes that a payload holds, roughly.
+fn weight(data: &Value) -> usize {
+    let inside = match data {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + weight(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + inside
 }
 
 struct SocketIoWire {
     socket: SocketRef,
     messages: mpsc::Receiver<(String, Value, AckSender)>,
+    /// Bytes that the waiting messages hold.
+    waiting: Arc<AtomicUsize>,
     gone: CancellationToken,
     /// Answers that are owed.
     acks: HashMap<u64, AckSender>,
@@ -92,6 +114,7 @@ impl Wire for SocketIoWire {
             message = self.messages.recv() => message?,
             () = self.gone.cancelled() => return None,
         };
+        self.waiting.fetch_sub(event.len() + weight(&data), Ordering::Relaxed);
         let number = self.next_ack;
         self.next_ack += 1;
         self.acks.insert(number, ack);

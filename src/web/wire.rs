@@ -47,7 +47,7 @@ impl Encoding {
 
 /// The body of `POST /api/execute`.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "an object with code and language")]
 pub struct ExecuteBody {
     code: Option<String>,
     language: Option<String>,
@@ -98,6 +98,7 @@ enum CompareBody {
 
 /// The body of `POST /api/executions/{id}/input`, and of the socket's `execution_input`.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with data")]
 pub struct InputBody {
     data: Option<String>,
     encoding: Option<Encoding>,
@@ -130,7 +131,11 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, Vec<Strin
     let parsed = parsed.and_then(|value| json.end().map(|()| value));
     match parsed {
         Ok(value) => Ok((value, warnings)),
-        Err(error) if error.is_data() => Err(Problem::bad_request(format!("{}: {error}", track.path()))),
+        Err(error) if error.is_data() => {
+            let path = track.path().to_string();
+            let field = if path == "." { "the body" } else { &path };
+            Err(Problem::bad_request(format!("{field}: {error}")))
+        }
         Err(error) => Err(Problem::bad_request(format!("the body is not valid JSON: {error}"))),
     }
 }
@@ -472,7 +477,8 @@ mod tests {
             (r#"{"code":"#, "not valid JSON"),
             (r#"{"code":"1","language":"c"} x"#, "not valid JSON"),
             ("", "not valid JSON"),
-            ("[]", "expected struct ExecuteBody"),
+            ("5", "the body: invalid type: integer `5`, expected an object with code and language"),
+            (r#"{"code":"1","code":"2"}"#, "the body: duplicate field `code`"),
         ];
         for (body, expected) in table {
             let told = refusal(body);
