@@ -4,7 +4,11 @@
 //! `scripts/bench` prepares Docker, images and the release binary and calls this. `--json FILE` writes the figures,
 //! `--rounds N` sets how often each is measured (15), `--smoke` measures once, to see that it works.
 
-#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a program for people that starts programs")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a program for people that starts programs"
+)]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -162,8 +166,14 @@ fn main() {
             }
         }
     }
-    println!("hello, POST to result with a warm pool, beside a cold `docker run` of the same ({} rounds)\n", options.rounds);
-    println!("{:<12} {:>9} {:>9} {:>9} {:>9} {:>8}", "language", "warm p50", "p95", "cold p50", "p95", "ratio");
+    println!(
+        "hello, POST to result with a warm pool, beside a cold `docker run` of the same ({} rounds)\n",
+        options.rounds
+    );
+    println!(
+        "{:<12} {:>9} {:>9} {:>9} {:>9} {:>8}",
+        "language", "warm p50", "p95", "cold p50", "p95", "ratio"
+    );
     let mut rows = Vec::new();
     for ((language, _, _), (warm, colds)) in HELLOS.into_iter().zip(warm.into_iter().zip(colds)) {
         let (warm, cold) = (figures(warm), figures(colds));

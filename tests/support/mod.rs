@@ -5,8 +5,13 @@
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 #![allow(clippy::disallowed_methods, reason = "tests start servers and clients")]
+#![allow(clippy::print_stderr, reason = "a failed test shows the log of its server")]
+
+pub mod engine;
+pub mod traces;
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,7 +35,7 @@ pub struct Server {
 /// An answer, whatever its status.
 pub struct Answer {
     pub status: u16,
-    pub headers: ureq::http::HeaderMap,
+    pub headers: http::HeaderMap,
     pub text: String,
 }
 
@@ -48,7 +53,12 @@ impl Server {
 
     /// A server that continues the identity of an earlier one.
     pub fn start_in(state: tempfile::TempDir, settings: &[(&str, &str)]) -> Server {
-        let mut command = Command::new(BINARY);
+        Self::start_program(Path::new(BINARY), state, settings)
+    }
+
+    /// A server of another build: a copy of the binary with a tail is one, and has an agent volume of its own.
+    pub fn start_program(program: &Path, state: tempfile::TempDir, settings: &[(&str, &str)]) -> Server {
+        let mut command = Command::new(program);
         command
             .arg("serve")
             .env("STATE_DIR", state.path())
@@ -177,7 +187,10 @@ impl Server {
     /// Names of the containers of this server.
     pub fn containers(&self) -> Vec<String> {
         let filter = format!("label=oc.instance={}", self.instance());
-        docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).lines().map(str::to_owned).collect()
+        docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter])
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Asks the server to stop, as an operator would.
@@ -209,14 +222,19 @@ impl Drop for Server {
         }
         let deadline = Instant::now() + PATIENCE;
         while !self.containers().is_empty() {
-            assert!(Instant::now() < deadline, "containers are left: {:?}\n{}", self.containers(), self.log());
+            assert!(
+                Instant::now() < deadline,
+                "containers are left: {:?}\n{}",
+                self.containers(),
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         assert!(!self.log().contains("panicked"), "{}", self.log());
     }
 }
 
-fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+fn answer(response: Result<http::Response<ureq::Body>, ureq::Error>) -> Answer {
     let response = response.expect("the server answers");
     let (parts, mut body) = response.into_parts();
     let text = body.with_config().limit(1 << 30).read_to_string().expect("a body");
