@@ -2,15 +2,15 @@
 //! from where he likes and gets the same events, before, during and after the run. The log is bounded, because
 //! output is.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::id::{Client, ExecutionId};
+use crate::input::InputQueue;
 use crate::protocol::{Report, StageName, Stream};
 use crate::verdict::Verdict;
 
@@ -310,134 +310,6 @@ impl Reader {
     }
 }
 
-/// Standard input on its way to a run: what the request brought and, when it is interactive, what follows.
-pub struct InputQueue {
-    inner: Mutex<Pending>,
-    more: Notify,
-    limit: usize,
-}
-
-struct Pending {
-    chunks: VecDeque<Bytes>,
-    bytes: usize,
-    eof: bool,
-    eof_taken: bool,
-    /// What was taken, until it is settled that it will not be asked for again.
-    taken: Option<Vec<Bytes>>,
-    closed: bool,
-}
-
-/// Why further input is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InputRefusal {
-    #[error("the execution has ended")]
-    Ended,
-    #[error("the end of the input was already sent")]
-    EofSent,
-    #[error("the program has not read what was sent before; send less at a time")]
-    Full,
-}
-
-/// What a run gets next.
-#[derive(Debug, PartialEq)]
-pub enum Piece {
-    Bytes(Bytes),
-    Eof,
-}
-
-impl InputQueue {
-    fn new(first: Vec<u8>, interactive: bool, limit: usize) -> Self {
-        let bytes = first.len();
-        let chunks = if first.is_empty() { VecDeque::new() } else { VecDeque::from([first.into()]) };
-        InputQueue {
-            inner: Mutex::new(Pending {
-                chunks,
-                bytes,
-                eof: !interactive,
-                eof_taken: false,
-                taken: Some(Vec::new()),
-                closed: false,
-            }),
-            more: Notify::new(),
-            limit,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.inner.lock().expect("no code panics while it holds this lock")
-    }
-
-    pub fn push(&self, bytes: Vec<u8>, eof: bool) -> Result<(), InputRefusal> {
-        let mut pending = self.lock();
-        if pending.closed {
-            return Err(InputRefusal::Ended);
-        }
-        if pending.eof {
-            return Err(InputRefusal::EofSent);
-        }
-        if pending.bytes + bytes.len() > self.limit {
-            return Err(InputRefusal::Full);
-        }
-        pending.bytes += bytes.len();
-        if !bytes.is_empty() {
-            pending.chunks.push_back(bytes.into());
-        }
-        pending.eof = eof;
-        drop(pending);
-        self.more.notify_one();
-        Ok(())
-    }
-
-    fn close(&self) {
-        let mut pending = self.lock();
-        pending.closed = true;
-        pending.chunks.clear();
-    }
-
-    /// At most `limit` bytes, or the end; `None` when nothing has arrived. After the end, `None` for ever.
-    pub fn take(&self, limit: usize) -> Option<Piece> {
-        let pending = &mut *self.lock();
-        match pending.chunks.front_mut() {
-            Some(chunk) if limit > 0 => {
-                let piece = chunk.split_to(chunk.len().min(limit));
-                if chunk.is_empty() {
-                    pending.chunks.pop_front();
-                }
-                pending.bytes -= piece.len();
-                if let Some(taken) = &mut pending.taken {
-                    taken.push(piece.clone());
-                }
-                Some(Piece::Bytes(piece))
-            }
-            None if pending.eof && !pending.eof_taken => {
-                pending.eof_taken = true;
-                Some(Piece::Eof)
-            }
-            _ => None,
-        }
-    }
-
-    /// What was taken was lost before any program could read it: it is there again.
-    pub fn rewind(&self) {
-        let pending = &mut *self.lock();
-        pending.eof_taken = false;
-        for piece in pending.taken.iter_mut().flat_map(|taken| taken.drain(..)).rev() {
-            pending.bytes += piece.len();
-            pending.chunks.push_front(piece);
-        }
-    }
-
-    /// A program runs that may have read what was taken: it is never there again.
-    pub fn settle(&self) {
-        self.lock().taken = None;
-    }
-
-    /// Waits until there may be more to take. One waiter at a time; a push in between is not lost.
-    pub async fn more(&self) {
-        self.more.notified().await;
-    }
-}
-
 /// Milliseconds, as the API gives them.
 pub fn milliseconds(duration: Duration) -> f64 {
     // To the microsecond; more digits would only look exact.
@@ -490,42 +362,5 @@ mod tests {
         assert_eq!(all(execution.read(3)).await, after[3..]);
         assert!(all(execution.read(99)).await.is_empty());
         assert_eq!(execution.collect(StageName::Run, None, None), b"xy");
-    }
-
-    #[test]
-    fn input_for_a_container_that_was_lost_is_there_again() {
-        let execution = execution(true);
-        let input = &execution.input;
-        input.push(b"de".to_vec(), true).expect("taken");
-        let all = || std::iter::from_fn(|| input.take(2)).collect::<Vec<_>>();
-        let pieces = ["ab", "c", "de"].map(|text| Piece::Bytes(Bytes::from_static(text.as_bytes())));
-        let first = all();
-        assert_eq!(first[..3], pieces);
-        assert_eq!(first[3], Piece::Eof);
-        input.rewind();
-        assert_eq!(all(), first);
-        input.rewind();
-        input.settle();
-        assert_eq!(all(), first);
-        input.rewind();
-        assert_eq!(input.take(2), Some(Piece::Eof), "only the end can be said again");
-    }
-
-    #[test]
-    fn input_is_taken_in_order_and_ends_once() {
-        let execution = execution(true);
-        let input = &execution.input;
-        assert_eq!(input.take(2), Some(Piece::Bytes(Bytes::from_static(b"ab"))));
-        assert_eq!(input.take(2), Some(Piece::Bytes(Bytes::from_static(b"c"))));
-        assert_eq!(input.take(2), None);
-        assert_eq!(input.push(vec![0; 11], false), Err(InputRefusal::Full));
-        input.push(b"d".to_vec(), true).expect("taken");
-        assert_eq!(input.push(b"e".to_vec(), false), Err(InputRefusal::EofSent));
-        assert_eq!(input.take(9), Some(Piece::Bytes(Bytes::from_static(b"d"))));
-        assert_eq!(input.take(9), Some(Piece::Eof));
-        assert_eq!(input.take(9), None);
-        assert_eq!(input.push(b"f".to_vec(), false), Err(InputRefusal::EofSent));
-        execution.finish(outcome());
-        assert_eq!(input.push(b"g".to_vec(), false), Err(InputRefusal::Ended));
     }
 }

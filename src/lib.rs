@@ -27,6 +27,7 @@ mod pool;
 
 // 3: executions.
 mod submission;
+mod input;
 mod execution;
 mod store;
 mod health;

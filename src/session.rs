@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::engine::{Container, EngineError, Event as Happening};
-use crate::execution::{Chunk, Execution, Outcome, Piece, State, TestOutcome, Times};
+use crate::execution::{Chunk, Execution, Outcome, State, TestOutcome, Times};
+use crate::input::Piece;
 use crate::output::Splitter;
 use crate::protocol::{INPUT_WINDOW, Reply, Report, Request, StageName, Stream, Work};
 use crate::submission::Submission;

@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["id", "limits", "protocol", "verdict", "language", "config", "metrics", "output"],
     &["agent", "admission", "engine", "installation"],
     &["reaper", "pool"],
-    &["submission", "execution", "store", "health", "session", "runner", "service"],
+    &["submission", "input", "execution", "store", "health", "session", "runner", "service"],
     &["web"],
     &["server", "cli"],
 ];

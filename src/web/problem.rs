@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use crate::admission::Refusal;
-use crate::execution::InputRefusal;
+use crate::input::InputRefusal;
 use crate::service::{AlreadyEnded, RETRY_AFTER as LATER, SubmitError};
 use crate::submission::Invalid;
 
