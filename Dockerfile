@@ -38,6 +38,7 @@ COPY --from=build /online-compiler /usr/bin/online-compiler
 # Published ports arrive from outside the container's loopback, so it listens on all.
 ENV HOST=0.0.0.0 PORT=3000 ALLOW_ANONYMOUS=true
 EXPOSE 3000
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["online-compiler", "health"]
+# The first start may have images to build, which takes its time.
+HEALTHCHECK --interval=30s --timeout=45s --start-period=30m CMD ["online-compiler", "health"]
 ENTRYPOINT ["online-compiler"]
 CMD ["serve"]

@@ -393,7 +393,8 @@ fn state_dir(variables: &HashMap<String, String>) -> PathBuf {
 #[cfg(test)]
 fn example() -> String {
     let header = "# Copy to .env and change what you need. Every line shows the default.\n\
-                  # The environment wins over this file.\n";
+                  # The environment wins over this file. Times: 10s, 500ms, 10min; a bare number is milliseconds.\n\
+                  # Sizes: 256MiB, 1GiB; a bare number is bytes.\n";
     SETTINGS.iter().fold(header.to_owned(), |text, setting| {
         format!("{text}\n# {}\n#{}={}\n", setting.about, setting.name, setting.default)
     })

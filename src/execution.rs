@@ -2,6 +2,7 @@
 //! from where he likes and gets the same events, before, during and after the run. The log is bounded, because
 //! output is.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -72,6 +73,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Bytes of its texts, roughly.
+    fn weight(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let tests = self
+            .tests
+            .iter()
+            .flatten()
+            .map(|test| size_of::<TestOutcome>() + test.name.len() + length(&test.verdict.message));
+        length(&self.command) + length(&self.verdict.message) + tests.sum::<usize>()
+    }
+
     /// An ending without a report of the program's.
     pub fn without_run(verdict: Verdict, time: Times) -> Self {
         Outcome {
@@ -187,6 +199,11 @@ impl Execution {
         self.append(inner, Event::Status { state, position });
     }
 
+    /// Another place in the queue, for those who ask; no event.
+    pub fn move_to(&self, position: usize) {
+        self.lock().position = Some(position);
+    }
+
     pub fn output(&self, chunk: Chunk) {
         let mut inner = self.lock();
         inner.output_bytes += chunk.bytes.len();
@@ -233,7 +250,11 @@ impl Execution {
     /// Bytes that the log holds, roughly.
     pub fn weight(&self) -> usize {
         let inner = self.lock();
-        inner.output_bytes + inner.events.len() * size_of::<Event>() + 1024
+        let told = match inner.events.last() {
+            Some(Event::Result(outcome)) => outcome.weight(),
+            _ => 0,
+        };
+        inner.output_bytes + inner.events.len() * size_of::<Event>() + told + 1024
     }
 
     /// Output so far of a stage, of one test or of the run; of one stream or of both in order of arrival.
@@ -261,6 +282,18 @@ impl Execution {
             }
             end.changed().await.expect("the sender lives in self");
         }
+    }
+
+    /// All output so far, by stage and test, in order of arrival.
+    pub fn outputs(&self) -> HashMap<(StageName, Option<usize>), Vec<Chunk>> {
+        let inner = self.lock();
+        let mut outputs: HashMap<_, Vec<Chunk>> = HashMap::new();
+        for event in &inner.events {
+            if let Event::Output(chunk) = event {
+                outputs.entry((chunk.stage, chunk.test)).or_default().push(chunk.clone());
+            }
+        }
+        outputs
     }
 
     /// Finished, and no event has `seq` or comes after it.
@@ -312,8 +345,12 @@ impl Reader {
 
 /// Milliseconds, as the API gives them.
 pub fn milliseconds(duration: Duration) -> f64 {
-    // To the microsecond; more digits would only look exact.
-    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
+    microseconds_kept(duration.as_secs_f64() * 1000.0)
+}
+
+/// Milliseconds to the microsecond; more digits would only look exact.
+pub fn microseconds_kept(milliseconds: f64) -> f64 {
+    (milliseconds * 1000.0).round() / 1000.0
 }
 
 #[cfg(test)]

@@ -88,7 +88,10 @@ impl InputQueue {
     pub fn close(&self) {
         let mut pending = self.lock();
         pending.closed = true;
+        // What was taken shares its memory with the request's body.
         pending.chunks.clear();
+        pending.taken = None;
+        pending.bytes = 0;
     }
 
     /// At most `limit` bytes, or the end; `None` when nothing has arrived. After the end, `None` for ever.

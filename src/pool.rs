@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Load, Seats};
-use crate::engine::{Container, Engine, EngineError, Event};
+use crate::engine::{Container, Engine, EngineError};
 use crate::language::Language;
 use crate::metrics::Metrics;
 
@@ -172,7 +172,6 @@ impl Place {
             wanted = &mut wanted => wanted.map_or(End::Old, End::Wanted),
             event = container.event() => {
                 log::debug!("{}: a waiting container ended: {event:?}", container.name());
-                debug_assert!(matches!(event, Event::Lost | Event::Reply(_)));
                 End::Died
             }
             () = tokio::time::sleep(SHELF_LIFE) => End::Old,

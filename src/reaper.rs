@@ -133,7 +133,7 @@ async fn remove(engine: Engine, mut remains: Remains, stop: CancellationToken) {
     remains.bury();
 }
 
-/// Removes containers of earlier starts of this installation, and everybody's that are overdue.
+/// Removes containers of earlier starts of this installation, and those of others that are overdue.
 async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     let listed = engine.list().await?;
     let Instance { name, epoch } = &engine.installation.instance;
@@ -141,9 +141,11 @@ async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     let overdue: HashSet<String> = listed
         .into_iter()
         .filter(|found| {
-            let earlier_start = &found.instance == name && &found.epoch != epoch;
-            let expired = found.expires.is_some_and(|expires| expires < now);
-            earlier_start || expired
+            // Our own have owners, however long they take.
+            match (&found.instance == name, &found.epoch == epoch) {
+                (true, own) => !own,
+                (false, _) => found.expires.is_some_and(|expires| expires < now),
+            }
         })
         .map(|found| found.name)
         .collect();

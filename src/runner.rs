@@ -23,6 +23,9 @@ use crate::verdict::{Status, Verdict};
 /// did not start cannot be removed.
 const SEAT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// So many changes of an execution's place in the queue are events, whichever way; after that only better places.
+const MOST_TOLD: usize = 100;
+
 /// What a run needs of the house.
 pub struct Runner {
     pub engine: Engine,
@@ -44,10 +47,11 @@ impl Runner {
         pool_memory: u64,
     ) {
         let mut time = Times::default();
-        let Some(permit) = self.queue(execution, &mut ticket).await else {
+        let permit = self.queue(execution, &mut ticket).await;
+        time.queued = milliseconds(execution.received.elapsed());
+        let Some(permit) = permit else {
             return self.finish(execution, Outcome::without_run(Verdict::cancelled(), time));
         };
-        time.queued = milliseconds(execution.received.elapsed());
         execution.enter(State::Starting, None);
         let mut permit = Some(permit);
         let pooled =
@@ -108,10 +112,15 @@ impl Runner {
     /// Waits for the permit; `None` when the execution was cancelled first.
     async fn queue(&self, execution: &Execution, ticket: &mut Ticket) -> Option<Permit> {
         let mut positions = ticket.position();
+        let (mut best, mut told) = (usize::MAX, 0);
         loop {
             let position = *positions.borrow_and_update();
-            if position > 0 {
+            // Newcomers can put one back in the round, again and again: the log is bounded all the same.
+            if (1..best).contains(&position) || (position > 0 && told < MOST_TOLD) {
+                (best, told) = (best.min(position), told + 1);
                 execution.enter(State::Queued, Some(position));
+            } else if position > 0 {
+                execution.move_to(position);
             }
             tokio::select! {
                 biased;

@@ -50,6 +50,9 @@ pub enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
 }
 
+/// How often images that are missing are looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// Between attempts at making the engine ready.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -95,13 +98,19 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<(), StartE
     let drained = CancellationToken::new();
     let background = house.background(&config, agent, &stop, &drained);
 
+    if !config.host.is_loopback() {
+        log::warn!("anybody who reaches {address} can run code here (ALLOW_ANONYMOUS)");
+    }
     log::info!("listening on http://{address}");
+    // The door stays open while executions end: their clients come for the results.
+    let close = CancellationToken::new();
     let drain = async {
         stop.cancelled().await;
         log::info!("stopping");
         house.service.drain(config.drain_time).await;
+        close.cancel();
     };
-    tokio::join!(web::serve(listener, Arc::clone(&house.service), &config, stop.clone()), drain);
+    tokio::join!(web::serve(listener, Arc::clone(&house.service), &config, close.clone()), drain);
     drained.cancel();
     background.wait().await;
     house.reaper_stop.cancel();
@@ -209,42 +218,46 @@ impl Preparer {
     async fn run(self) {
         // What an earlier start has left goes first: it may hold memory that is needed.
         patiently(|| reaper::sweep_at_start(&self.engine)).await;
-        let (mut missing, mut opened) = (Vec::new(), None);
-        for language in self.rules.languages.iter() {
+        let mut missing = self.open_found(self.rules.languages.iter().collect()).await;
+        for language in &missing {
+            self.build(language).await;
+        }
+        loop {
+            missing = self.open_found(missing).await;
+            let pause = if missing.is_empty() { Duration::MAX } else { LOOK_AGAIN };
+            tokio::select! {
+                // Somebody may build or pull them.
+                () = tokio::time::sleep(pause) => {}
+                // The volume can be pruned by somebody; a start that fails for it tells.
+                () = self.engine.starts().agent_missing(), if self.engine.starts().is_prepared() => {
+                    log::warn!("the agent's volume {} has lost the agent; it is filled again", self.agent.volume);
+                    let opened = self.rules.languages.iter().find(|language| !missing.contains(language));
+                    if let Some(language) = opened {
+                        self.install(language, true).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the languages whose images are there; gives the others.
+    async fn open_found<'a>(&self, languages: Vec<&'a Arc<Language>>) -> Vec<&'a Arc<Language>> {
+        let mut missing = Vec::new();
+        for language in languages {
             // The engine can leave between two questions.
             match patiently(|| images::state(&self.engine.installation.docker, language)).await {
-                ImageState::Missing => {
-                    missing.push(language);
-                    continue;
-                }
-                ImageState::Ready => {}
+                ImageState::Missing => missing.push(language),
+                ImageState::Ready => self.open(language).await,
                 ImageState::Outdated => {
                     log::warn!(
                         "the image {} was built by another version; `online-compiler images` renews it",
                         language.image
                     );
+                    self.open(language).await;
                 }
             }
-            self.open(language).await;
-            opened.get_or_insert(language);
         }
-        for language in missing {
-            if self.build(language).await {
-                self.open(language).await;
-                opened.get_or_insert(language);
-            }
-        }
-        if !self.engine.starts().is_prepared() {
-            log::error!("no language has its image; build or pull them and start again");
-        }
-        // The volume can be pruned by somebody; a start that fails for it tells.
-        while self.engine.starts().is_prepared() {
-            self.engine.starts().agent_missing().await;
-            log::warn!("the agent's volume {} has lost the agent; it is filled again", self.agent.volume);
-            if let Some(language) = opened {
-                self.install(language, true).await;
-            }
-        }
+        missing
     }
 
     /// A language whose image is there: its containers can be started from now on.
@@ -272,19 +285,15 @@ impl Preparer {
         self.engine.starts().prepare(true);
     }
 
-    async fn build(&self, language: &Language) -> bool {
+    async fn build(&self, language: &Language) {
         if !(self.build_images && images::can_build(language)) {
             log::warn!("{} cannot be run: its image {} is missing", language.name, language.image);
-            return false;
+            return;
         }
         log::info!("building the image {}; this takes a while the first time", language.image);
         let progress = |line: &str| log::info!("  {line}");
-        match images::build(&self.engine.installation.docker, language, progress).await {
-            Ok(()) => true,
-            Err(error) => {
-                log::error!("{error}");
-                false
-            }
+        if let Err(error) = images::build(&self.engine.installation.docker, language, progress).await {
+            log::error!("{error}");
         }
     }
 }

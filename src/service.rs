@@ -111,6 +111,11 @@ impl Service {
         let input = submission.input.clone();
         let execution =
             Arc::new(Execution::new(&language, client.clone(), input, interactive, self.pending_input));
+        let position = *ticket.position().borrow();
+        if position > 0 {
+            // Whoever asks right after the answer is told; the run's task has not begun yet.
+            execution.move_to(position);
+        }
         match idempotency {
             None => self.store.insert(Arc::clone(&execution)),
             // Of two requests at the same time, the second finds the first here.

@@ -138,9 +138,15 @@ impl<'a> Session<'a> {
                 self.deadline = Instant::now() + BETWEEN_STAGES;
                 return Ok(self.exit(report));
             }
-            Reply::Failed(_) if self.killing => return Ok(Some(self.outcome(Verdict::cancelled()))),
+            Reply::Failed(_) | Reply::Done if self.killing => return Ok(Some(self.cancelled())),
+            // After a stage of the program's has ended, what the agent cannot do any more is its doing: it made a file that
+            // cannot be started, or took from the agent what can be taken.
+            Reply::Failed(sentence) if self.compile.is_some() || !self.reports.is_empty() => {
+                let verdict =
+                    Verdict::new(Status::RuntimeError, format!("The program could not be run: {sentence}."));
+                return Ok(Some(self.broken_off(verdict)));
+            }
             Reply::Failed(sentence) => return Err(Fault::Agent(sentence)),
-            Reply::Done if self.killing => return Ok(Some(self.outcome(Verdict::cancelled()))),
             Reply::Done | Reply::Ready => {
                 return Err(Fault::Agent("The agent ended before the program did.".to_owned()));
             }
@@ -165,12 +171,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn exit(&mut self, report: Report) -> Option<Outcome> {
-        let stage = self.stage.take()?;
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let rest = self.splitters[stream as usize].finish();
-            self.output(stage, stream, rest);
-        }
+    fn exit(&mut self, mut report: Report) -> Option<Outcome> {
+        let stage = self.stage?;
+        self.flush();
+        self.stage = None;
+        report.truncated |= self.overflow;
         if stage == StageName::Compile {
             let failed = Verdict::of_compile(&report, &self.submission.limits);
             self.compile = Some(report);
@@ -186,7 +191,23 @@ impl<'a> Session<'a> {
             return None;
         }
         self.whole = true;
+        if self.killing {
+            return Some(self.cancelled());
+        }
         Some(self.conclude())
+    }
+
+    /// Passes on what was held back for want of the rest of a character.
+    fn flush(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let rest = self.splitters[stream as usize].finish();
+            self.output(self.stage.unwrap_or(StageName::Run), stream, rest);
+        }
+    }
+
+    /// The client wanted no more. What there was is kept.
+    fn cancelled(&mut self) -> Outcome {
+        self.broken_off(Verdict::cancelled())
     }
 
     /// Asks for the next run and sends what input there is for it.
@@ -301,7 +322,7 @@ impl<'a> Session<'a> {
             signal: report.and_then(|report| report.signal),
             truncated: match report {
                 Some(report) => report.truncated,
-                None => compile_cut,
+                None => compile_cut || self.reports.iter().any(|report| report.truncated),
             },
             compile: self.compile.clone(),
             time: Times {
@@ -317,20 +338,21 @@ impl<'a> Session<'a> {
     /// The container has fallen silent. What of the program was under way is to blame, unless the engine is.
     async fn lost(&mut self) -> Result<Outcome, Fault> {
         if self.killing {
-            return Ok(self.outcome(Verdict::cancelled()));
+            return Ok(self.cancelled());
         }
         let (error, by_program) = self.container.autopsy().await;
         if !(self.begun && by_program) {
             return Err(Fault::Engine { error, begun: self.begun });
         }
         log::info!("{}: the program brought its container down: {error}", self.execution.id);
-        Ok(self.broken_off(Verdict::lost(&self.submission.limits)))
+        let verdict = Verdict::lost(self.stage.unwrap_or(StageName::Run), &self.submission.limits);
+        Ok(self.broken_off(verdict))
     }
 
     /// The agent has missed the server's deadline.
     fn overdue(&mut self) -> Result<Outcome, Fault> {
         if self.killing {
-            return Ok(self.outcome(Verdict::cancelled()));
+            return Ok(self.cancelled());
         }
         if !self.begun {
             let error = EngineError::TooSlow {
@@ -339,18 +361,15 @@ impl<'a> Session<'a> {
             };
             return Err(Fault::Engine { error, begun: false });
         }
-        Ok(self.broken_off(Verdict::overdue(&self.submission.limits)))
+        let verdict = Verdict::overdue(self.stage.unwrap_or(StageName::Run), &self.submission.limits);
+        Ok(self.broken_off(verdict))
     }
 
-    /// An outcome for a stage that never reported its end.
+    /// An outcome for work that did not come to its end.
     fn broken_off(&mut self, verdict: Verdict) -> Outcome {
-        let stage = self.stage.unwrap_or(StageName::Run);
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let rest = self.splitters[stream as usize].finish();
-            self.output(stage, stream, rest);
-        }
-        if stage == StageName::Compile {
-            return self.outcome(Verdict { status: Status::CompileError, ..verdict });
+        self.flush();
+        if self.stage == Some(StageName::Compile) {
+            self.compile = Some(Report::default());
         }
         if self.submission.tests.is_none() {
             return self.outcome(verdict);

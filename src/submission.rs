@@ -66,6 +66,9 @@ pub struct Submission {
 /// The longest name of a file, in bytes, as most file systems have it for one component.
 const LONGEST_NAME: usize = 255;
 
+/// Each takes at least a page of the work folder, whatever it holds.
+const MOST_FILES: usize = 500;
+
 impl Rules {
     /// What memory a language's containers have unless a request says otherwise.
     pub fn default_memory(&self, language: &Language) -> u64 {
@@ -119,6 +122,12 @@ impl Rules {
     }
 
     fn check_files(&self, files: &[File]) -> Result<(), Invalid> {
+        if files.len() > MOST_FILES {
+            return Err(Invalid::Field(format!(
+                "files has {} entries; at most {MOST_FILES} are allowed",
+                files.len()
+            )));
+        }
         let size: usize = files.iter().map(|file| file.content.as_bytes().len()).sum();
         if size as u64 > self.code_limit {
             return Err(Invalid::TooLarge(format!(
@@ -172,6 +181,12 @@ impl Rules {
             .iter()
             .enumerate()
             .map(|(index, test)| {
+                if test.name.len() > LONGEST_NAME {
+                    return Err(Invalid::Field(format!(
+                        "tests[{index}].name is {}; it may be {LONGEST_NAME} bytes long",
+                        shown(&test.name)
+                    )));
+                }
                 check_args(&format!("tests[{index}].args"), &test.args)?;
                 // A test's own arguments follow those that all tests share.
                 let args = args.iter().chain(&test.args).cloned().collect();

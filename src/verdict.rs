@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use crate::limits::Limits;
-use crate::protocol::{Report, Stopped};
+use crate::protocol::{Report, StageName, Stopped};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,28 +104,33 @@ impl Verdict {
         }
     }
 
-    /// The container was lost after code of the program's had begun to run in it.
-    pub fn lost(limits: &Limits) -> Self {
-        Self::new(
-            Status::RuntimeError,
-            format!(
-                "The program brought its container down. It may use {} of memory, temporary files \
-                 included, and {} processes.",
-                size(limits.memory),
-                limits.processes
-            ),
-        )
+    /// The container was lost after code of the program's had begun to be compiled or run in it.
+    pub fn lost(stage: StageName, limits: &Limits) -> Self {
+        let (status, who) = Self::of_stage(stage);
+        let sentence = format!(
+            "{who} brought the container down. It may use {} of memory, temporary files included, and {} processes.",
+            size(limits.memory),
+            limits.processes
+        );
+        Self::new(status, sentence)
     }
 
     /// The server's own deadline had to end the container, because the agent did not.
-    pub fn overdue(limits: &Limits) -> Self {
-        Self::new(
-            Status::TimeLimit,
-            format!(
-                "The program ran longer than {} and its container had to be removed.",
-                time(limits.wall_time)
-            ),
-        )
+    pub fn overdue(stage: StageName, limits: &Limits) -> Self {
+        let (status, who) = Self::of_stage(stage);
+        let (status, allowed) = match stage {
+            StageName::Compile => (status, limits.compile_time),
+            StageName::Run => (Status::TimeLimit, limits.wall_time),
+        };
+        let allowed = time(allowed);
+        Self::new(status, format!("{who} ran longer than {allowed} and the container had to be removed."))
+    }
+
+    fn of_stage(stage: StageName) -> (Status, &'static str) {
+        match stage {
+            StageName::Compile => (Status::CompileError, "The compiler"),
+            StageName::Run => (Status::RuntimeError, "The program"),
+        }
     }
 }
 

@@ -226,3 +226,16 @@ fn a_compiler_bomb_is_a_compile_error() {
     assert_eq!(result["status"], "compile_error", "{result}");
     assert!(!result["compile"].is_null());
 }
+
+#[test]
+fn a_test_that_ties_the_agents_hands_spoils_nobody_elses_verdict() {
+    let server = server();
+    // The same uid may change PID 1's limits: prlimit(2) looks at uids only.
+    let code = "import resource, sys\nif input() == 'tie': resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0))\nprint('ok')";
+    let test = |input: &str| json!({"input": input, "expectedOutput": "ok"});
+    let result =
+        server.run(json!({"language": "python", "code": code, "tests": [test("x"), test("tie"), test("x")]}));
+    assert_eq!(result["tests"][0]["status"], "passed", "{result}");
+    assert_ne!(result["status"], "internal_error", "{result}");
+    assert_ne!(result["tests"][2]["status"], "passed", "it could not be run any more: {result}");
+}

@@ -238,6 +238,25 @@ fn a_server_that_is_told_to_stop_lets_programs_finish() {
 }
 
 #[test]
+fn the_door_stays_open_until_the_last_program_has_ended() {
+    let mut server = Server::start(&[("LANGUAGES", "python")]);
+    let code = "import sys\nprint('before', flush=True)\nprint(sys.stdin.readline())";
+    let body =
+        json!({"language": "python", "code": code, "interactive": true, "limits": {"wallTime": 60_000}});
+    let id = printing(&server, body.clone());
+    signal(server.child.id(), "TERM");
+    eventually("it is stopping", || server.log().contains("stopping"));
+    let refused = server.post("/api/execute", &body);
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.headers.contains_key("retry-after"));
+    // A client that comes only now still gets to its program and to the result.
+    let sent = server.post(&format!("{}/input", path(&id)), &json!({"data": "on\n", "eof": true}));
+    assert_eq!(sent.status, 204, "{}", sent.text);
+    assert_eq!(server.result_of(&id)["output"], "before\non\n\n");
+    assert_eq!(server.child.wait().expect("it stops").code(), Some(0));
+}
+
+#[test]
 fn a_killed_server_takes_its_containers_along() {
     let mut server = Server::start(&[("LANGUAGES", "python"), ("POOL_SIZE", "2")]);
     server.wait_for_warm("python", 2);

@@ -24,6 +24,10 @@ use folder::Snapshot;
 use link::Link;
 use stage::{Input, Supervisor};
 
+/// The agent itself could not go on. Not docker's 125: when a program was running, it is the one that has tied the
+/// agent's hands, with prlimit(2) for one.
+const HANDS_TIED: u8 = 120;
+
 /// Folders a program can write to besides the work folder; emptied between the runs of a fresh job.
 const SCRATCH_DIRS: [&str; 2] = ["/tmp", "/dev/shm"];
 
@@ -57,7 +61,7 @@ pub fn main() -> ExitCode {
         Err(Ended::ServerGone | Ended::Signalled) => ExitCode::from(143),
         Err(ended) => {
             complain(&ended);
-            ExitCode::from(125)
+            ExitCode::from(HANDS_TIED)
         }
     }
 }

@@ -118,7 +118,7 @@ impl Supervisor {
             chunks: 0,
             gather_until: None,
             deadline: started + Duration::from_millis(stage.wall_time),
-            next_cpu_check: started + Duration::from_millis(stage.cpu_time),
+            next_cpu_check: started + (Duration::from_millis(stage.cpu_time) / 4).max(CPU_CHECK),
             cpu_limit: Duration::from_millis(stage.cpu_time),
             cpu_before,
             stopped: None,

@@ -26,10 +26,10 @@ use crate::protocol::{self, Message as _, Reply, Request};
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a failed docker command may take to say why.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// A waiting container is overdue after this, whoever it belongs to; longer than any pool keeps one.
-const LIFETIME: Duration = Duration::from_secs(2 * 3600);
+/// After this another server may take a container for left behind: longer than a pool keeps one and its tests run.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A container that is ready for, or at, its one job.
 pub struct Container {
@@ -238,7 +238,7 @@ impl Container {
     }
 
     /// Why the container fell silent, and whether what ran in it is to blame. It is not where docker itself failed
-    /// (125) or the agent was told from outside to end (143); the agent's own mistakes are 125, too.
+    /// (125) or the agent was told from outside to end (143).
     pub async fn autopsy(&mut self) -> (EngineError, bool) {
         let error = self.last_words().await;
         let code = match &error {

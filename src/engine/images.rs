@@ -88,8 +88,8 @@ pub async fn build(
                 line = complaints.next_line(), if err_open => match line {
                     Ok(Some(line)) => {
                         progress(&line);
-                        // The legacy builder first advertises its successor.
-                        said = format!("{said}{line}\n");
+                        // Only the last line is told: the legacy builder first advertises its successor.
+                        said = line;
                     }
                     _ => err_open = false,
                 },

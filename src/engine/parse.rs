@@ -56,6 +56,9 @@ pub fn failure(stderr: &str) -> Failure {
         "is the docker daemon running",
         "connection refused",
         "error during connect",
+        "permission denied while trying to connect",
+        "failed to connect to the docker api",
+        "unable to connect to podman",
         // An engine that has just started: the client's question for its version was lost.
         "is too new. maximum supported api version",
     ]) {

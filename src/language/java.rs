@@ -4,12 +4,17 @@
 
 use crate::protocol::File;
 
-/// A type declared in a source file.
+/// The types declared in a source file.
+#[derive(Default)]
+struct Types {
+    package: String,
+    list: Vec<Type>,
+}
+
 struct Type {
-    /// As the JVM calls it: `package.Outer$Inner`.
-    binary_name: String,
     name: String,
-    top_level: bool,
+    /// The type around it.
+    parent: Option<usize>,
     public: bool,
     has_main: bool,
 }
@@ -17,7 +22,7 @@ struct Type {
 /// The file name that javac demands, or that of the class with `main`.
 pub fn file_name(source: &str) -> Option<String> {
     let types = types(source);
-    let top = || types.iter().filter(|found| found.top_level);
+    let top = || types.list.iter().filter(|found| found.parent.is_none());
     let chosen = top().find(|found| found.public).or_else(|| top().find(|found| found.has_main))?;
     Some(format!("{}.java", chosen.name))
 }
@@ -28,84 +33,94 @@ pub fn main_class(files: &[File], entrypoint: Option<&str>) -> Option<String> {
     let is_entry = |file: &&File| entrypoint.is_none_or(|name| file.name == name);
     let (entry, others): (Vec<&File>, Vec<&File>) =
         files.iter().filter(|file| file.name.ends_with(".java")).partition(is_entry);
-    let all: Vec<Type> = entry
-        .into_iter()
-        .chain(others)
-        .flat_map(|file| types(&String::from_utf8_lossy(file.content.as_bytes())))
-        .collect();
-    let with_main = || all.iter().filter(|found| found.has_main);
-    let chosen = with_main().find(|found| found.top_level).or_else(|| with_main().next());
-    // Without any, `java` itself says what is wrong with the class that it is given.
-    let chosen = chosen.or_else(|| all.iter().find(|found| found.top_level))?;
-    Some(chosen.binary_name.clone())
+    let sources = entry.into_iter().chain(others);
+    let all: Vec<Types> =
+        sources.map(|file| types(&String::from_utf8_lossy(file.content.as_bytes()))).collect();
+    let find = |wanted: fn(&Type) -> bool| {
+        all.iter().find_map(|types| Some(types.binary_name(types.list.iter().position(wanted)?)))
+    };
+    find(|found| found.has_main && found.parent.is_none())
+        .or_else(|| find(|found| found.has_main))
+        // Without any, `java` itself says what is wrong with the class that it is given.
+        .or_else(|| find(|found| found.parent.is_none()))
 }
 
-fn types(source: &str) -> Vec<Type> {
+/// All types that a source declares, in its order. One pass: sources are anybody's.
+fn types(source: &str) -> Types {
     let tokens = tokens(source);
-    let mut found: Vec<Type> = Vec::new();
-    let mut package = String::new();
+    let mut types = Types::default();
     // The types whose bodies we are in, each with the bracket depth of its body.
     let mut open: Vec<(usize, usize)> = Vec::new();
+    // A type whose header we are in: the next bracket opens its body.
+    let mut header = None;
     let mut depth: usize = 0;
-    let mut modifiers: Vec<&str> = Vec::new();
-    let mut at = 0;
-    while let Some(&token) = tokens.get(at) {
-        let next = tokens.get(at + 1).copied().unwrap_or_default();
+    let (mut public, mut is_static) = (false, false);
+    for (at, &token) in tokens.iter().enumerate() {
+        let rest = &tokens[at + 1..];
+        let next = rest.first().copied().unwrap_or_default();
         match token {
-            "{" => depth += 1,
+            "{" => {
+                depth += 1;
+                open.extend(header.take().map(|index| (index, depth)));
+            }
             "}" => {
                 depth = depth.saturating_sub(1);
-                if open.last().is_some_and(|&(_, body)| body > depth) {
-                    open.pop();
-                }
+                open.pop_if(|(_, body)| *body > depth);
             }
-            "package" if depth == 0 && found.is_empty() => {
-                let name = tokens[at + 1..].iter().take_while(|part| **part != ";");
-                package = name.copied().collect::<String>() + ".";
+            "package" if types.package.is_empty() && types.list.is_empty() => {
+                types.package = rest.iter().copied().take_while(|part| *part != ";").collect();
             }
             // `record` is a word like any other unless a name and a parameter list follow.
             "class" | "interface" | "enum" | "record"
                 if is_name(next)
                     && (at == 0 || tokens[at - 1] != ".")
-                    && (token != "record" || matches!(tokens.get(at + 2), Some(&"(" | &"<"))) =>
+                    && (token != "record" || matches!(rest.get(1), Some(&"(" | &"<"))) =>
             {
-                let binary_name = match open.last() {
-                    None => format!("{package}{next}"),
-                    Some(&(outer, _)) => format!("{}${next}", found[outer].binary_name),
-                };
-                found.push(Type {
-                    binary_name,
-                    name: next.to_owned(),
-                    top_level: open.is_empty(),
-                    public: modifiers.contains(&"public"),
-                    has_main: false,
-                });
-                let body = tokens[at..].iter().position(|token| *token == "{");
-                open.push((found.len() - 1, depth + 1));
-                at += body.map_or(1, |body| body - 1);
+                let parent = open.last().map(|&(index, _)| index);
+                types.list.push(Type { name: next.to_owned(), parent, public, has_main: false });
+                header = Some(types.list.len() - 1);
             }
-            "main" if next == "(" && modifiers.contains(&"static") => {
+            "main" if next == "(" && is_static => {
                 if let Some(&(owner, body)) = open.last()
                     && body == depth
-                    && takes_string_array(&tokens[at + 2..])
+                    && takes_string_array(rest)
                 {
-                    found[owner].has_main = true;
+                    types.list[owner].has_main = true;
                 }
             }
+            "public" => public = true,
+            "static" => is_static = true,
             _ => {}
         }
-        match token {
-            ";" | "{" | "}" => modifiers.clear(),
-            _ => modifiers.push(token),
+        if matches!(token, ";" | "{" | "}") {
+            (public, is_static) = (false, false);
         }
-        at += 1;
     }
-    found
+    types
 }
+
+impl Types {
+    /// As the JVM calls it: `package.Outer$Inner`.
+    fn binary_name(&self, index: usize) -> String {
+        let mut names = vec![self.list[index].name.as_str()];
+        let mut outer = self.list[index].parent;
+        while let Some(index) = outer {
+            names.push(&self.list[index].name);
+            outer = self.list[index].parent;
+        }
+        names.reverse();
+        let name = names.join("$");
+        if self.package.is_empty() { name } else { format!("{}.{name}", self.package) }
+    }
+}
+
+/// More parameters than this no `main` has.
+const LONGEST_PARAMETERS: usize = 64;
 
 /// `String[] args`, `final String... args`, `java.lang.String args[]`.
 fn takes_string_array(tokens: &[&str]) -> bool {
-    let parameters: Vec<&str> = tokens.iter().copied().take_while(|token| *token != ")").collect();
+    let parameters = tokens.iter().copied().take(LONGEST_PARAMETERS).take_while(|token| *token != ")");
+    let parameters: Vec<&str> = parameters.collect();
     parameters.contains(&"String")
         && !parameters.contains(&",")
         && (parameters.contains(&"[") || parameters.contains(&"."))
@@ -210,7 +225,17 @@ mod tests {
             "",
         ];
         for source in table {
-            assert!(types(source).iter().all(|found| !found.has_main), "{source}");
+            assert!(types(source).list.iter().all(|found| !found.has_main), "{source}");
+        }
+    }
+
+    #[test]
+    fn hostile_sources_take_no_longer_than_others_of_their_length() {
+        // Each of these took time or memory in the square of its length once; a megabyte would not come back.
+        for word in ["class a{", "class a ", "package a ", "static main(", "public ", "{", "\"", "/*", "'"] {
+            let source = word.repeat((1 << 20) / word.len());
+            assert!(main_of(&[("x.java", &source)], None).is_none_or(|name| name.len() <= source.len()));
+            file_name(&source);
         }
     }
 

@@ -146,9 +146,10 @@ impl Language {
     }
 }
 
-/// Fills in the placeholders. A file name that begins with a dash is no option.
+/// Fills in the placeholders. A file name that begins with a dash is no option, one with an at sign no list of
+/// arguments.
 fn fill(command: &[String], file: &str, sources: &[&str], main: &str, memory: u64) -> Vec<String> {
-    let safe = |name: &str| match name.starts_with('-') {
+    let safe = |name: &str| match name.starts_with(['-', '@']) {
         true => format!("./{name}"),
         false => name.to_owned(),
     };

@@ -4,7 +4,7 @@
 //! CORS header where it could only look. A server that only listens on loopback also refuses names that are not
 //! loopback's: a name that an attacker lets point here would otherwise make his page our own (DNS rebinding).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -59,6 +59,10 @@ impl Access {
     }
 
     fn allows(&self, origin: &str, host: Option<&str>) -> bool {
+        if self.cors_origin == CorsOrigin::Any {
+            return true;
+        }
+        // `null`: a page that does not say where it is from.
         let Some((_, origin_host)) = origin.split_once("://") else {
             return false;
         };
@@ -86,10 +90,19 @@ impl Access {
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let forwarded = || {
             let last = headers.get_all(FORWARDED).iter().next_back()?.to_str().ok()?;
-            last.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
+            let last = last.rsplit(',').next()?.trim();
+            // Some proxies add the port.
+            last.parse().ok().or_else(|| Some(last.parse::<SocketAddr>().ok()?.ip()))
         };
         let address = if self.trust_proxy { forwarded().unwrap_or(peer) } else { peer };
-        Client::new(address.to_string())
+        match address.to_canonical() {
+            IpAddr::V4(address) => Client::new(address.to_string()),
+            // One subscriber has a /64 and picks addresses from it at will (RFC 6177).
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Client::new(format!("{a:x}:{b:x}:{c:x}:{d:x}::/64"))
+            }
+        }
     }
 
     /// Adds what a browser wants to see before it lets a page read the answer.

@@ -7,14 +7,15 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use bytes::Buf;
+use futures_util::Stream;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use warp::{Filter, Rejection, Reply};
 
+use super::body::Bodies;
 use super::conversation::converse;
 use super::problem::Problem;
 use super::socket::NativeSocket;
@@ -26,9 +27,6 @@ use crate::service::{CancelOnDrop, Idempotency, Service};
 type Query = HashMap<String, String>;
 type Answer = Result<Response<String>, Problem>;
 
-/// How long a client may take to send its body.
-const BODY_DEADLINE: Duration = Duration::from_secs(60);
-
 /// How long a poll may wait for the end.
 const LONGEST_POLL: f64 = 300.0;
 
@@ -39,7 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Api {
     pub service: Arc<Service>,
-    pub body_limit: u64,
+    pub bodies: Bodies,
     pub stop: CancellationToken,
 }
 
@@ -186,12 +184,13 @@ async fn execute<B: Buf>(
 ) -> Answer {
     let encoding = encoding(&query)?;
     let wait = flag(&query, "wait")?;
-    let bytes = json_body(&headers, body, api.body_limit).await?;
-    let (body, warnings) = wire::parse::<ExecuteBody>(&bytes)?;
-    let idempotency = idempotency(&headers, &bytes)?;
+    let received = api.bodies.read_json(&headers, body).await?;
+    let (body, warnings) = wire::parse::<ExecuteBody>(received.bytes())?;
+    let idempotency = idempotency(&headers, received.bytes())?;
     // Who names its request may come back for the result; nobody else could ever read it.
     let may_return = idempotency.is_some();
     let execution = api.service.submit(&client, body.into_request()?, idempotency)?;
+    drop(received);
     if !wait {
         return Ok(json_response(StatusCode::ACCEPTED, &wire::accepted(&execution, &warnings)));
     }
@@ -230,8 +229,8 @@ async fn input<B: Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
 ) -> Answer {
     let execution = execution?;
-    let bytes = json_body(&headers, body, api.body_limit).await?;
-    let (body, _) = wire::parse::<InputBody>(&bytes)?;
+    let received = api.bodies.read_json(&headers, body).await?;
+    let (body, _) = wire::parse::<InputBody>(received.bytes())?;
     let (data, eof) = body.into_parts()?;
     if !execution.interactive {
         let sentence = "this execution is not interactive; its input came with the request";
@@ -287,7 +286,7 @@ fn first_event(query: &Query, headers: &HeaderMap) -> Result<usize, Problem> {
 }
 
 fn socket(api: Api, client: Client, handshake: warp::ws::Ws) -> impl Reply {
-    let limit = usize::try_from(api.body_limit).unwrap_or(usize::MAX);
+    let limit = usize::try_from(api.bodies.limit()).unwrap_or(usize::MAX);
     handshake.max_message_size(limit).max_frame_size(limit).on_upgrade(move |socket| async move {
         converse(NativeSocket::new(socket), api.service, client, api.stop).await;
     })
@@ -325,43 +324,4 @@ fn idempotency(headers: &HeaderMap, body: &[u8]) -> Result<Option<Idempotency>, 
     let mut hasher = DefaultHasher::new();
     body.hash(&mut hasher);
     Ok(Some(Idempotency { key: key.to_owned(), fingerprint: hasher.finish() }))
-}
-
-/// The body of a JSON request. A type that is not JSON is refused, none at all is not: some clients send none.
-/// A body over the limit is refused before it is read whole, by its announced length where there is one.
-async fn json_body<B: Buf>(
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, warp::Error>>,
-    limit: u64,
-) -> Result<Bytes, Problem> {
-    if let Some(kind) = headers.get(CONTENT_TYPE) {
-        let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        let json =
-            kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json");
-        if !json {
-            let sentence = format!("the body is {kind:?}; send JSON with Content-Type: application/json");
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence));
-        }
-    }
-    let too_large =
-        || Problem::too_large(format!("the body is larger than the {limit} bytes that are allowed"));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let read = async {
-        let mut bytes = BytesMut::new();
-        let mut body = std::pin::pin!(body);
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|_| Problem::bad_request("the body broke off"))?;
-            bytes.extend_from_slice(chunk.chunk());
-            if bytes.len() as u64 > limit {
-                return Err(too_large());
-            }
-        }
-        Ok(bytes.freeze())
-    };
-    tokio::time::timeout(BODY_DEADLINE, read)
-        .await
-        .unwrap_or_else(|_| Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")))
 }

@@ -82,7 +82,7 @@ pub async fn converse(mut wire: impl Wire, service: Arc<Service>, client: Client
             }
             Event::Outgoing(message) => message,
             Event::Incoming(None) => return,
-            Event::Stop => return wire.close().await,
+            Event::Stop => return talk.take_leave(outgoing, wire).await,
         };
         if !sent(&mut wire, message).await {
             return;
@@ -113,6 +113,18 @@ struct Refused {
 }
 
 impl Talk {
+    /// The server stops, and all executions have ended: their last events are still delivered.
+    async fn take_leave(self, mut outgoing: mpsc::Receiver<Outgoing>, mut wire: impl Wire) {
+        let Talk { out, followers: _following, .. } = self;
+        drop(out);
+        while let Some(message) = outgoing.recv().await {
+            if !sent(&mut wire, message).await {
+                return;
+            }
+        }
+        wire.close().await;
+    }
+
     /// Acts on a message; gives what is to be answered at once.
     fn take(&mut self, incoming: Incoming) -> Vec<Outgoing> {
         let Incoming { event, data, ack } = incoming;

@@ -1,4 +1,4 @@
-//! Everything that speaks to clients. It sees the service and the vocabulary, nothing below.
+//! Everything that speaks to clients. It sees the service, what the service hands out, and the vocabulary.
 //!
 //! ```text
 //! connection (one task each, hyper)
@@ -8,6 +8,7 @@
 
 mod access;
 mod api;
+mod body;
 mod conversation;
 mod problem;
 mod socket;
@@ -64,7 +65,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, config: &Config
         max_payload: config.body_limit,
     };
     let (socketio, io) = socketio::layer(context);
-    let api = api::Api { service, body_limit: config.body_limit, stop: stop.clone() };
+    let api = api::Api { service, bodies: body::Bodies::new(config.body_limit), stop: stop.clone() };
     let routes = socketio.layer(warp::service(api::routes(api)));
     let connections = TaskTracker::new();
     loop {
@@ -83,14 +84,14 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, config: &Config
             }
         }
     }
-    io.close().await;
     connections.close();
     tasks.close();
     let ended = async {
-        connections.wait().await;
         tasks.wait().await;
+        io.close().await;
+        connections.wait().await;
     };
-    if tokio::time::timeout(config.drain_time + CLOSING, ended).await.is_err() {
+    if tokio::time::timeout(CLOSING, ended).await.is_err() {
         log::info!("{} connection(s) are cut", connections.len());
     }
 }

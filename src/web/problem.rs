@@ -11,6 +11,9 @@ use crate::input::InputRefusal;
 use crate::service::{AlreadyEnded, RETRY_AFTER as LATER, SubmitError};
 use crate::submission::Invalid;
 
+/// Details quote what was sent, which can be anything; characters.
+const LONGEST_DETAIL: usize = 2000;
+
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -20,7 +23,12 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Problem { status, detail: detail.into(), retry_after: None }
+        let mut detail: String = detail.into();
+        if let Some((end, _)) = detail.char_indices().nth(LONGEST_DETAIL) {
+            detail.truncate(end);
+            detail.push('…');
+        }
+        Problem { status, detail, retry_after: None }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -29,6 +37,11 @@ impl Problem {
 
     pub fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    /// We cannot take more just now.
+    pub fn busy(detail: &str) -> Self {
+        Problem { retry_after: Some(LATER), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
     pub fn unknown_execution() -> Self {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use crate::execution::{Chunk, Event, Execution, Outcome};
+use crate::execution::{Chunk, Event, Execution, Outcome, microseconds_kept};
 use crate::language::Language;
 use crate::limits::{Limits, WantedLimits};
 use crate::output::Compare;
@@ -116,6 +116,10 @@ impl InputBody {
     }
 }
 
+/// What is said of a body is bounded, whatever the body says.
+const MOST_WARNINGS: usize = 20;
+const LONGEST_PATH: usize = 100;
+
 /// Reads JSON. A wrong type is named with the path of its field; fields that are not known are named in the
 /// warnings.
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, Vec<String>), Problem> {
@@ -125,8 +129,12 @@ pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, Vec<Strin
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
     let parsed = serde_ignored::deserialize(tracked, |path| {
         // serde_ignored writes an optional field as `name.?`.
-        let path = path.to_string().replace(".?", "");
-        warnings.push(format!("{path} is not a known field and was ignored"));
+        let path: String = path.to_string().replace(".?", "").chars().take(LONGEST_PATH).collect();
+        match warnings.len() {
+            0..MOST_WARNINGS => warnings.push(format!("{path} is not a known field and was ignored")),
+            MOST_WARNINGS => warnings.push("and there are more".to_owned()),
+            _ => {}
+        }
     });
     let parsed = parsed.and_then(|value| json.end().map(|()| value));
     match parsed {
@@ -315,7 +323,12 @@ struct TestTime {
 pub fn result(execution: &Execution, outcome: &Outcome, encoding: Encoding) -> ResultBody {
     let Outcome { verdict, exit_code, signal, truncated, compile, time, memory_peak, tests, warm, command } =
         outcome;
-    let collect = |stage, test, stream| encoding.show(&execution.collect(stage, test, stream));
+    let outputs = execution.outputs();
+    let collect = |stage, test, stream: Option<Stream>| {
+        let chunks = outputs.get(&(stage, test)).into_iter().flatten();
+        let wanted = chunks.filter(|chunk| stream.is_none_or(|stream| stream == chunk.stream));
+        encoding.show(&wanted.flat_map(|chunk| chunk.bytes.iter().copied()).collect::<Vec<u8>>())
+    };
     let (shown_stage, with_streams) = match verdict.status {
         Status::CompileError => (StageName::Compile, false),
         _ => (StageName::Run, true),
@@ -340,16 +353,16 @@ pub fn result(execution: &Execution, outcome: &Outcome, encoding: Encoding) -> R
             stderr: collect(StageName::Compile, None, Some(Stream::Stderr)),
             exit_code: exit_code_of(report),
             signal: report.signal.map(signal_name),
-            wall: rounded(report.wall),
-            cpu: rounded(report.cpu),
+            wall: microseconds_kept(report.wall),
+            cpu: microseconds_kept(report.cpu),
             memory_peak: report.memory_peak,
             cached: false,
         }),
         time: TimeResult {
             queued: time.queued,
             start: time.start,
-            wall: rounded(time.wall),
-            cpu: rounded(time.cpu),
+            wall: microseconds_kept(time.wall),
+            cpu: microseconds_kept(time.cpu),
             total: time.total,
         },
         memory_peak: *memory_peak,
@@ -365,7 +378,10 @@ pub fn result(execution: &Execution, outcome: &Outcome, encoding: Encoding) -> R
                 exit_code: exit_code_of(&test.report),
                 signal: test.report.signal.map(signal_name),
                 truncated: test.report.truncated,
-                time: TestTime { wall: rounded(test.report.wall), cpu: rounded(test.report.cpu) },
+                time: TestTime {
+                    wall: microseconds_kept(test.report.wall),
+                    cpu: microseconds_kept(test.report.cpu),
+                },
                 memory_peak: test.report.memory_peak,
                 message: test.verdict.message.clone(),
             });
@@ -379,11 +395,6 @@ pub fn result(execution: &Execution, outcome: &Outcome, encoding: Encoding) -> R
 /// Null when we stopped it: the code would be that of our signal.
 fn exit_code_of(report: &Report) -> Option<i32> {
     report.exit_code.filter(|_| report.stopped.is_none())
-}
-
-/// To the microsecond.
-fn rounded(milliseconds: f64) -> f64 {
-    (milliseconds * 1000.0).round() / 1000.0
 }
 
 /// An event's name and payload, the same on every stream.

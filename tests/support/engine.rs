@@ -69,7 +69,10 @@ impl Engine {
             let _ = std::fs::remove_file(self.path(stale));
         }
         let log = std::fs::File::options().create(true).append(true).open(self.path("log")).expect("a log");
-        let daemon = Command::new("dockerd")
+        // In a network namespace of its own: a dockerd without a bridge removes the one that it finds, which is the
+        // machine's engine's. `unshare` without --fork becomes dockerd, so the pid is dockerd's.
+        let daemon = Command::new("unshare")
+            .args(["--net", "dockerd"])
             .args(["--data-root".as_ref(), self.path("data").as_os_str()])
             .args(["--exec-root".as_ref(), self.path("exec").as_os_str()])
             .args(["--pidfile".as_ref(), self.path("pid").as_os_str()])
