@@ -3,6 +3,7 @@
 import json
 import queue
 import sys
+import threading
 import urllib.request
 
 import socketio
@@ -25,9 +26,25 @@ class Listener:
     def __init__(self, **options):
         self.client = socketio.Client(reconnection=False)
         self.events = queue.Queue()
+        self.early = {}
+        self.next = {}
+        self.lock = threading.Lock()
         for name in ["execution_status", "execution_output", "execution_result", "execution_error"]:
-            self.client.on(name, lambda data, name=name: self.events.put((name, data)))
+            self.client.on(name, lambda data, name=name: self.hear(name, data))
         self.client.connect(URL, **options)
+
+    def hear(self, name, data):
+        """The client gives each event to a thread of its own, in which their order is lost; `seq` has it."""
+        if "seq" not in data:
+            self.events.put((name, data))
+            return
+        with self.lock:
+            execution = data["executionId"]
+            self.early[execution, data["seq"]] = (name, data)
+            self.next.setdefault(execution, 0)
+            while event := self.early.pop((execution, self.next[execution]), None):
+                self.events.put(event)
+                self.next[execution] += 1
 
     def emit(self, event, data):
         self.client.emit(event, data)
