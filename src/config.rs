@@ -196,7 +196,7 @@ impl Config {
                 cors_origin,
             ),
             trust_proxy: reader.flag("TRUST_PROXY"),
-            docker: reader.read("DOCKER", "a command", non_empty),
+            docker: reader.read("DOCKER", "a command", optional),
             runtime: reader.read("RUNTIME", "a runtime's name", |text| Some(optional(text))),
             languages: reader.read("LANGUAGES", "ids, comma-separated", |text| Some(list(text))),
             languages_file: reader
@@ -342,10 +342,6 @@ fn parsed<T: FromStr>(text: &str) -> Option<T> {
 
 fn between(text: &str, least: usize, most: usize) -> Option<usize> {
     text.parse().ok().filter(|count| (least..=most).contains(count))
-}
-
-fn non_empty(text: &str) -> Option<String> {
-    optional(text)
 }
 
 fn optional(text: &str) -> Option<String> {

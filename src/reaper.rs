@@ -53,7 +53,7 @@ impl Reaper {
         let mut removals = JoinSet::new();
         let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        sweeps.tick().await; // The first is at start, by `sweep_at_start`.
+        sweeps.tick().await; // The first is at start, before any container is started.
         loop {
             let event = tokio::select! {
                 remains = self.remains.recv() => Event::Remains(remains.map(Box::new)),
@@ -86,11 +86,6 @@ impl Reaper {
             log::warn!("{} container(s) could not be removed in time", removals.len());
         }
     }
-}
-
-/// Removes what earlier starts of this installation have left. To be done before the first container is started.
-pub async fn sweep_at_start(engine: &Engine) -> Result<(), EngineError> {
-    sweep(engine).await
 }
 
 async fn remove(engine: Engine, mut remains: Remains, stop: CancellationToken) {
@@ -134,7 +129,7 @@ async fn remove(engine: Engine, mut remains: Remains, stop: CancellationToken) {
 }
 
 /// Removes containers of earlier starts of this installation, and those of others that are overdue.
-async fn sweep(engine: &Engine) -> Result<(), EngineError> {
+pub async fn sweep(engine: &Engine) -> Result<(), EngineError> {
     let listed = engine.list().await?;
     let Instance { name, epoch } = &engine.installation.instance;
     let now = SystemTime::now();

@@ -217,7 +217,7 @@ struct Preparer {
 impl Preparer {
     async fn run(self) {
         // What an earlier start has left goes first: it may hold memory that is needed.
-        patiently(|| reaper::sweep_at_start(&self.engine)).await;
+        patiently(|| reaper::sweep(&self.engine)).await;
         let mut missing = self.open_found(self.rules.languages.iter().collect()).await;
         for language in &missing {
             self.build(language).await;

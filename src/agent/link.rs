@@ -43,15 +43,15 @@ pub enum Opening {
 }
 
 impl Link {
-    pub fn open() -> Result<Link, Ended> {
-        Ok(Link {
+    pub fn new() -> Link {
+        Link {
             form: Form::Plain,
             received: Vec::new(),
             requests: VecDeque::new(),
             killed: false,
             ending: false,
             unsent: VecDeque::new(),
-        })
+        }
     }
 
     /// Waits for the first byte: `{` begins a job in JSON, which ends with stdin; a frame begins with `Hello`.

@@ -76,7 +76,7 @@ fn live() -> Result<u8, Ended> {
         return Err(Ended::NotInit);
     }
     sys::protect_from_user_code().map_err(Ended::system("protect the agent"))?;
-    let mut link = Link::open()?;
+    let mut link = Link::new();
     let mut supervisor = Supervisor::new().map_err(Ended::system("prepare to supervise"))?;
     let outcome = match link.listen(&mut supervisor)? {
         link::Opening::Frames => serve(&mut link, &mut supervisor),

@@ -99,19 +99,6 @@ impl Container {
         processes: u64,
         seat: Seat,
     ) -> Result<Container, EngineError> {
-        engine.starts.prepared().await;
-        let started = Self::try_start(engine, language, memory, processes, seat).await;
-        engine.starts.note(&started);
-        started
-    }
-
-    async fn try_start(
-        engine: &Engine,
-        language: &Language,
-        memory: u64,
-        processes: u64,
-        seat: Seat,
-    ) -> Result<Container, EngineError> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let installation = &engine.installation;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +116,14 @@ impl Container {
             processes,
             expires: SystemTime::now() + LIFETIME,
         };
-        let invocation = argv::run(installation, &sandbox);
+        engine.starts.prepared().await;
+        let started = Self::launch(engine, sandbox, seat).await;
+        engine.starts.note(&started);
+        started
+    }
+
+    async fn launch(engine: &Engine, sandbox: Sandbox, seat: Seat) -> Result<Container, EngineError> {
+        let invocation = argv::run(&engine.installation, &sandbox);
         let mut client = process::start(&invocation)?;
         let (stdin, stdout, stderr) = (client.stdin.take(), client.stdout.take(), client.stderr.take());
         let mut container = Container {
